@@ -1,0 +1,83 @@
+"""Data sets, split once: a search sees a :class:`TrainVal`, the final verification a :class:`Test`."""
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from nasopt.data.arrays import Split, Test, TrainVal, split_train_val
+from nasopt.data.npz import read_npz
+from nasopt.errors import DataError
+
+__all__ = [
+    "DATA_VARIABLE",
+    "FASHION_MNIST",
+    "DataSource",
+    "Split",
+    "Test",
+    "TrainVal",
+    "load_test",
+    "load_train_val",
+]
+
+FASHION_MNIST = "fashion-mnist"
+DATA_VARIABLE = "NASOPT_DATA"
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """Where data come from: Fashion-MNIST (``path`` may name its folder), or an ``.npz`` at ``path``."""
+
+    path: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "DataSource":
+        """The source that ``text`` names: ``fashion-mnist``, a folder with its files, or an ``.npz`` file.
+
+        For ``fashion-mnist`` the environment variable ``NASOPT_DATA`` may name the folder.
+
+        Raises:
+            DataError: if it names none of these.
+        """
+        if text == FASHION_MNIST:
+            folder = os.environ.get(DATA_VARIABLE)
+            return cls(Path(folder)) if folder else cls()
+        path = Path(text)
+        if path.suffix == ".npz" or path.is_dir():
+            return cls(path)
+        raise DataError(
+            f"unknown data source {text!r}; give {FASHION_MNIST!r}, a folder with Fashion-MNIST's files, or an .npz file"
+        )
+
+    def __str__(self) -> str:
+        return FASHION_MNIST if self.path is None else str(self.path)
+
+
+def load_train_val(source: DataSource) -> TrainVal:
+    """The training and validation images of ``source``; loaded once a process.
+
+    Raises:
+        DataError: if the data are missing, corrupt or unusable.
+    """
+    return _load(source)[0]
+
+
+def load_test(source: DataSource) -> Test:
+    """The test images of ``source``; loaded once a process.
+
+    Raises:
+        DataError: if the data are missing, corrupt or unusable.
+    """
+    return _load(source)[1]
+
+
+@lru_cache(maxsize=2)
+def _load(source: DataSource) -> tuple[TrainVal, Test]:
+    if source.path is not None and source.path.suffix == ".npz":
+        train, test = read_npz(source.path)
+    else:
+        from nasopt.data.fashion_mnist import read_fashion_mnist
+
+        train, test = read_fashion_mnist(source.path)
+    n_classes = int(train.labels.max()) + 1
+    return split_train_val(train, n_classes), Test(test)

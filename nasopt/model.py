@@ -1,0 +1,127 @@
+"""From a genome to the PyTorch network, and from a network to a weights file and back."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from nasopt.cost import HIDDEN_UNITS
+from nasopt.errors import DataError
+from nasopt.genome import ConvLayer, Genome, ImageShape
+
+ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "swish": nn.SiLU,
+    "gelu": nn.GELU,
+}
+
+Weights = Sequence[NDArray[np.float32]]
+
+
+def build_model(
+    genome: Genome, image: ImageShape, n_classes: int, weights: Weights | None = None
+) -> nn.Module:
+    """The network of ``genome``, from images ``(n, c, h, w)`` to logits ``(n, n_classes)``.
+
+    The final activation stands on the logits too, as the task defines it.
+
+    Args:
+        genome: the architecture.
+        image: the shape of one image.
+        n_classes: the number of classes.
+        weights: one array a parameter, in the order of ``model.parameters()``; PyTorch's own
+            initialisation without it.
+
+    Raises:
+        GenomeError: if the genome does not fit the image.
+    """
+    genome.feature_maps(image)
+    modules: list[nn.Module] = []
+    n_channels = image.channels
+    for layer in genome.layers:
+        modules += _conv(n_channels, layer)
+        n_channels = layer.filters
+    final = ACTIVATION_MODULES[genome.final_activation]
+    modules += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    modules += [
+        nn.Linear(n_channels, HIDDEN_UNITS),
+        final(),
+        nn.Linear(HIDDEN_UNITS, n_classes),
+        final(),
+    ]
+    model = nn.Sequential(*modules)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def _conv(n_channels: int, layer: ConvLayer) -> list[nn.Module]:
+    activation = ACTIVATION_MODULES[layer.activation]()
+    if layer.kind == "RC":
+        return [nn.Conv2d(n_channels, layer.filters, layer.kernel, stride=2), activation]
+    if layer.kernel % 2:
+        return [
+            nn.Conv2d(n_channels, layer.filters, layer.kernel, padding=layer.kernel // 2),
+            activation,
+        ]
+    # An even kernel pads one more on the right and at the bottom.
+    before, after = (layer.kernel - 1) // 2, layer.kernel // 2
+    return [
+        nn.ZeroPad2d((before, after, before, after)),
+        nn.Conv2d(n_channels, layer.filters, layer.kernel),
+        activation,
+    ]
+
+
+def load_weights(model: nn.Module, weights: Weights) -> None:
+    """Copies ``weights`` into ``model``, in the order of ``model.parameters()``.
+
+    Raises:
+        ValueError: if the number of arrays or a shape differs.
+    """
+    with torch.no_grad():
+        for parameter, array in zip(model.parameters(), weights, strict=True):
+            if parameter.shape != array.shape:
+                raise ValueError(
+                    f"a parameter has shape {tuple(parameter.shape)}, its weights {array.shape}"
+                )
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+
+
+def save_weights(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    """Writes the model's parameters to ``path`` as safetensors, with ``metadata`` in the header."""
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path, metadata
+    )
+
+
+def load_model(path: Path) -> tuple[nn.Module, dict[str, str]]:
+    """The network that :func:`save_weights` wrote with its genome, image shape and classes, and the metadata.
+
+    Raises:
+        DataError: if the file is missing, unreadable or not written by nasopt.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            f"{path} is not a readable .safetensors file ({error}); write it with 'nasopt select'"
+        ) from error
+    missing = [key for key in ("genome", "image", "n_classes") if key not in metadata]
+    if missing:
+        raise DataError(
+            f"{path} lacks {', '.join(missing)} in its header; nasopt can only open files that it wrote"
+        )
+    image = ImageShape(*(int(size) for size in metadata["image"].split("x")))
+    model = build_model(Genome.parse(metadata["genome"]), image, int(metadata["n_classes"]))
+    model.load_state_dict(state)
+    return model, metadata

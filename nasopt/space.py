@@ -1,0 +1,270 @@
+"""The search space: which genomes are in bounds, how to sample one, and its Optuna parameters.
+
+The parameters are conditional. ``depth`` comes first, then for each layer ``i`` its ``type_i``,
+``filters_i``, ``kernel_i`` and ``activation_i``, then ``final_activation``, ``lr`` and ``lr_decay``.
+A parameter that leaves no choice (a type forced by the two reductions, a fixed learning rate) does not exist.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from nasopt.cost import count_params
+from nasopt.errors import GenomeError, SettingsError
+from nasopt.genome import (
+    ACTIVATIONS,
+    LAYER_KINDS,
+    MAX_KERNEL,
+    MIN_KERNEL,
+    N_REDUCTIONS,
+    ConvLayer,
+    Genome,
+    ImageShape,
+)
+from nasopt.records import Candidate
+
+ParamValue = str | int | float
+
+
+class Suggester(Protocol):
+    """The part of ``optuna.Trial`` that sampling needs."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """A whole number from ``low`` to ``high``, both included."""
+        ...
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A number from ``low`` to ``high``, both included."""
+        ...
+
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
+        """One of ``choices``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """Bounds on the genomes and hyperparameters of a study; every range includes both its ends.
+
+    ``depth`` counts the convolutions, reductions included. A range of equal ends fixes a value.
+    ``max_params`` is a cap on the size of the network, or None.
+
+    Raises:
+        SettingsError: if no genome can be in bounds.
+    """
+
+    image: ImageShape
+    n_classes: int
+    depth: tuple[int, int] = (2, 6)
+    filters: tuple[int, int] = (1, 16)
+    kernel: tuple[int, int] = (1, 5)
+    activations: tuple[str, ...] = ACTIVATIONS
+    final_activations: tuple[str, ...] = ACTIVATIONS
+    lr: tuple[float, float] = (2e-3, 1e-1)
+    lr_decay: tuple[float, float] = (0.01, 1.0)
+    max_params: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "filters", "kernel", "lr", "lr_decay"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise SettingsError(
+                    f"space.{name} is reversed: {low} is above {high}; write [{high}, {low}]"
+                )
+        self._check_low("depth", N_REDUCTIONS, "a genome has exactly two RC layers")
+        self._check_low("filters", 1, "a layer has at least one filter")
+        self._check_low("kernel", MIN_KERNEL, "the smallest kernel is 1x1")
+        if self.kernel[1] > MAX_KERNEL:
+            raise SettingsError(
+                f"space.kernel ends at {self.kernel[1]}; the largest kernel is {MAX_KERNEL}"
+            )
+        for name in ("lr", "lr_decay"):
+            if getattr(self, name)[0] <= 0:
+                raise SettingsError(f"space.{name} must be above 0: it is sampled on a log scale")
+        for name in ("activations", "final_activations"):
+            chosen = getattr(self, name)
+            unknown = [a for a in chosen if a not in ACTIVATIONS]
+            if unknown or not chosen or len(set(chosen)) < len(chosen):
+                raise SettingsError(
+                    f"space.{name} must be distinct names of {', '.join(ACTIVATIONS)}, not {list(chosen)}"
+                )
+        self._check_smallest()
+
+    def _check_low(self, name: str, smallest: int, why: str) -> None:
+        low, high = getattr(self, name)
+        if low < smallest:
+            raise SettingsError(
+                f"space.{name} is [{low}, {high}], but {why}; start it at {smallest} or more"
+            )
+
+    def _check_smallest(self) -> None:
+        filters, kernel = self.filters[0], self.kernel[0]
+        reductions = (ConvLayer("RC", filters, kernel, self.activations[0]),) * N_REDUCTIONS
+        normal = (ConvLayer("NC", filters, kernel, self.activations[0]),) * (
+            self.depth[0] - N_REDUCTIONS
+        )
+        smallest = Genome(reductions + normal, self.final_activations[0])
+        try:
+            smallest.feature_maps(self.image)
+        except GenomeError as error:
+            raise SettingsError(
+                f"space.kernel leaves no room for two reductions of a {self.image} image: {error}"
+            ) from error
+        n_params = count_params(smallest, self.image.channels, self.n_classes)
+        if self.max_params is not None and n_params > self.max_params:
+            raise SettingsError(
+                f"space.max_params is {self.max_params}, but the smallest network of this space has {n_params} "
+                f"parameters; raise max_params or lower the depth, filters or kernel"
+            )
+
+    def suggest(self, trial: Suggester) -> Candidate:
+        """The candidate that ``trial`` chooses, always in bounds but for ``max_params``."""
+        depth = _suggest_int(trial, "depth", *self.depth)
+        layers: list[ConvLayer] = []
+        sizes = [min(self.image.height, self.image.width)]
+        n_reductions = 0
+        for i in range(depth):
+            kind = self._suggest_kind(trial, i, depth - i, N_REDUCTIONS - n_reductions)
+            filters = _suggest_int(trial, f"filters_{i}", *self.filters, log=True)
+            kernel = _suggest_int(
+                trial,
+                f"kernel_{i}",
+                self.kernel[0],
+                self._max_kernel(kind, sizes[-1], N_REDUCTIONS - n_reductions),
+            )
+            activation = _suggest_one(trial, f"activation_{i}", self.activations)
+            layers.append(ConvLayer(kind, filters, kernel, activation))
+            sizes.append(layers[-1].output_size(sizes[-1]))
+            n_reductions += kind == "RC"
+        final_activation = _suggest_one(trial, "final_activation", self.final_activations)
+        return Candidate(
+            Genome(tuple(layers), final_activation),
+            lr=_suggest_float(trial, "lr", *self.lr),
+            lr_decay=_suggest_float(trial, "lr_decay", *self.lr_decay),
+        )
+
+    def _suggest_kind(self, trial: Suggester, i: int, n_left: int, n_reductions_left: int) -> str:
+        if n_reductions_left == 0:
+            return "NC"
+        if n_reductions_left == n_left:
+            return "RC"
+        return trial.suggest_categorical(f"type_{i}", LAYER_KINDS)
+
+    def _max_kernel(self, kind: str, size: int, n_reductions_left: int) -> int:
+        """The largest kernel that fits a map of ``size`` and leaves room for the reductions to come."""
+        high = self.kernel[1]
+        if kind == "RC":
+            needed = self.kernel[0] if n_reductions_left > 1 else 1
+            while (size - high) // 2 + 1 < needed:
+                high -= 1
+        return high
+
+    def to_params(self, candidate: Candidate) -> dict[str, ParamValue]:
+        """The Optuna parameters of ``candidate``: those that make :meth:`suggest` return it.
+
+        Raises:
+            GenomeError: if the candidate is not in this space.
+        """
+        genome = candidate.genome
+        values: dict[str, ParamValue] = {
+            "depth": len(genome.layers),
+            "final_activation": genome.final_activation,
+            "lr": candidate.lr,
+            "lr_decay": candidate.lr_decay,
+        }
+        for i, layer in enumerate(genome.layers):
+            values |= {
+                f"type_{i}": layer.kind,
+                f"filters_{i}": layer.filters,
+                f"kernel_{i}": layer.kernel,
+                f"activation_{i}": layer.activation,
+            }
+        replay = _Fixed(values)
+        if self.suggest(replay) != candidate:
+            raise GenomeError(
+                f"{genome} with lr {candidate.lr} and lr_decay {candidate.lr_decay} is outside of the space"
+            )
+        return replay.asked
+
+    def from_params(self, params: Mapping[str, ParamValue]) -> Candidate:
+        """The candidate of a trial's Optuna parameters.
+
+        Raises:
+            GenomeError: if a parameter is missing or out of bounds.
+        """
+        return self.suggest(_Fixed(params))
+
+    def sample(self, rng: np.random.Generator) -> Candidate:
+        """A random candidate, every choice uniform on its scale."""
+        return self.suggest(_Random(rng))
+
+    def n_params(self, genome: Genome) -> int:
+        """The parameters of ``genome`` on this space's images."""
+        return count_params(genome, self.image.channels, self.n_classes)
+
+
+def _suggest_int(trial: Suggester, name: str, low: int, high: int, *, log: bool = False) -> int:
+    return low if low == high else trial.suggest_int(name, low, high, log=log)
+
+
+def _suggest_float(trial: Suggester, name: str, low: float, high: float) -> float:
+    return low if low == high else trial.suggest_float(name, low, high, log=True)
+
+
+def _suggest_one(trial: Suggester, name: str, choices: tuple[str, ...]) -> str:
+    return choices[0] if len(choices) == 1 else trial.suggest_categorical(name, choices)
+
+
+class _Random:
+    """Chooses uniformly, on a log scale where asked to."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def suggest_int(self, _name: str, low: int, high: int, *, log: bool = False) -> int:
+        if log:  # as Optuna does: whole numbers own the interval of half a unit around them
+            value = np.exp(self._rng.uniform(np.log(low - 0.5), np.log(high + 0.5)))
+            return int(np.clip(np.rint(value), low, high))
+        return int(self._rng.integers(low, high + 1))
+
+    def suggest_float(self, _name: str, low: float, high: float, *, log: bool = False) -> float:
+        if log:
+            return float(np.clip(np.exp(self._rng.uniform(np.log(low), np.log(high))), low, high))
+        return float(self._rng.uniform(low, high))
+
+    def suggest_categorical(self, _name: str, choices: Sequence[str]) -> str:
+        return choices[int(self._rng.integers(len(choices)))]
+
+
+class _Fixed:
+    """Chooses what a mapping of parameters says, and keeps those that it was asked for."""
+
+    def __init__(self, params: Mapping[str, ParamValue]) -> None:
+        self._params = params
+        self.asked: dict[str, ParamValue] = {}
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:  # noqa: ARG002
+        return int(self._within(name, low, high))
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:  # noqa: ARG002
+        return self._within(name, low, high)
+
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
+        value = self._get(name)
+        if value not in choices:
+            raise GenomeError(f"{name} is {value!r}, outside of the space's {', '.join(choices)}")
+        return str(value)
+
+    def _within(self, name: str, low: float, high: float) -> float:
+        value = self._get(name)
+        if isinstance(value, str) or not low <= value <= high:
+            raise GenomeError(f"{name} is {value!r}, outside of the space's {low} to {high}")
+        return value
+
+    def _get(self, name: str) -> ParamValue:
+        if name not in self._params:
+            raise GenomeError(f"the parameter {name} is missing")
+        self.asked[name] = self._params[name]
+        return self._params[name]

@@ -1,0 +1,49 @@
+"""The training engines by name; each follows the same contract."""
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasopt.data import TrainVal
+from nasopt.errors import EngineError
+from nasopt.genome import Genome
+from nasopt.training.randomness import Weights
+from nasopt.training.recipe import EpochResult, Recipe
+from nasopt.training.torch_engine import train_with_torch
+
+ENGINES = ("auto", "torch")
+
+TrainFunction = Callable[
+    [
+        Genome,
+        Recipe,
+        TrainVal,
+        Weights,
+        Iterator[NDArray[np.int64]],
+        Callable[[EpochResult], bool],
+    ],
+    Weights,
+]
+
+
+class Engine(NamedTuple):
+    """A training engine: its name and the function that runs all epochs."""
+
+    name: str
+    run: TrainFunction
+
+
+def choose_engine(name: str) -> Engine:
+    """The engine of that name; ``auto`` is the fastest that works on this machine.
+
+    Raises:
+        EngineError: if there is no such engine.
+    """
+    if name not in ENGINES:
+        nearest = difflib.get_close_matches(name, ENGINES, n=1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise EngineError(f"unknown engine {name!r}; {hint}known are {', '.join(ENGINES)}")
+    return Engine("torch", train_with_torch)
