@@ -4,6 +4,7 @@ MACs count one multiply-accumulate per weight and output position, padding inclu
 biases, activations and pooling are not counted. Activations are float32, for one image.
 """
 
+import itertools
 from dataclasses import dataclass
 
 from nasopt.genome import Genome, ImageShape
@@ -71,7 +72,7 @@ def count_cost(genome: Genome, image: ImageShape, n_classes: int) -> Cost:
     return Cost(
         n_params=sum(row.n_params for row in rows),
         macs=sum(row.macs for row in rows),
-        peak_bytes=BYTES_PER_VALUE * max(a + b for a, b in zip(sizes, sizes[1:], strict=False)),
+        peak_bytes=BYTES_PER_VALUE * max(a + b for a, b in itertools.pairwise(sizes)),
         layers=tuple(rows),
     )
 

@@ -34,6 +34,20 @@ class ImageShape(NamedTuple):
     def __str__(self) -> str:
         return f"{self.channels}x{self.height}x{self.width}"
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The shape written as ``CxHxW``.
+
+        Raises:
+            GenomeError: if it is not three whole numbers of at least 1.
+        """
+        words = text.split("x")
+        if len(words) != 3 or not all(w.isascii() and w.isdigit() and int(w) > 0 for w in words):
+            raise GenomeError(
+                f"an image shape is channels x height x width, like 1x28x28, not {text!r}"
+            )
+        return cls(*(int(word) for word in words))
+
 
 @dataclass(frozen=True, slots=True)
 class ConvLayer:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from nasopt.cost import HIDDEN_UNITS
@@ -96,32 +96,41 @@ def load_weights(model: nn.Module, weights: Weights) -> None:
 
 
 def save_weights(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-    """Writes the model's parameters to ``path`` as safetensors, with ``metadata`` in the header."""
-    save_file(
-        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path, metadata
-    )
+    """Writes the model's parameters to ``path`` as safetensors, with ``metadata`` in the header; whole or not at all."""
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(save(state, metadata))
+    partial.replace(path)
 
 
-def load_model(path: Path) -> tuple[nn.Module, dict[str, str]]:
-    """The network that :func:`save_weights` wrote with its genome, image shape and classes, and the metadata.
+def read_metadata(path: Path) -> dict[str, str]:
+    """What :func:`save_weights` wrote in the header of the file at ``path``.
 
     Raises:
-        DataError: if the file is missing, unreadable or not written by nasopt.
+        DataError: if the file is missing or unreadable.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise DataError(
             f"{path} is not a readable .safetensors file ({error}); write it with 'nasopt select'"
         ) from error
+
+
+def load_model(path: Path) -> nn.Module:
+    """The network that :func:`save_weights` wrote with its genome, image shape and number of classes.
+
+    Raises:
+        DataError: if the file is missing, unreadable or not written by nasopt.
+    """
+    metadata = read_metadata(path)
     missing = [key for key in ("genome", "image", "n_classes") if key not in metadata]
     if missing:
         raise DataError(
             f"{path} lacks {', '.join(missing)} in its header; nasopt can only open files that it wrote"
         )
-    image = ImageShape(*(int(size) for size in metadata["image"].split("x")))
+    image = ImageShape.parse(metadata["image"])
     model = build_model(Genome.parse(metadata["genome"]), image, int(metadata["n_classes"]))
-    model.load_state_dict(state)
-    return model, metadata
+    model.load_state_dict(load_file(path))
+    return model

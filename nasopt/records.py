@@ -100,6 +100,72 @@ class TrialRecord:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class SeedResult:
+    """One training on all training images, judged on test images.
+
+    ``test_accuracy`` is read at the last epoch, ``best_test_accuracy`` at the best one.
+    """
+
+    replicate: int
+    seed: int
+    test_accuracy: float
+    best_test_accuracy: float
+    train_accuracy: float
+    dead: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The trainings of one trial's candidate from further seeds, against the bar."""
+
+    number: int
+    candidate: Candidate
+    n_params: int
+    bar: float
+    seeds: tuple[SeedResult, ...]
+
+    @property
+    def accuracies(self) -> list[float]:
+        """The test accuracy of every seed, at its last epoch."""
+        return [result.test_accuracy for result in self.seeds]
+
+    @property
+    def mean(self) -> float:
+        """The mean test accuracy over seeds."""
+        return float(np.mean(self.accuracies))
+
+    @property
+    def sd(self) -> float:
+        """The sample standard deviation of the test accuracy over seeds; 0 for a single one."""
+        return float(np.std(self.accuracies, ddof=1)) if len(self.seeds) > 1 else 0.0
+
+    @property
+    def n_passed(self) -> int:
+        """How many seeds are above the bar."""
+        return sum(accuracy > self.bar for accuracy in self.accuracies)
+
+    @property
+    def pass_rate(self) -> float:
+        """The share of seeds above the bar."""
+        return self.n_passed / len(self.seeds)
+
+    def to_json(self) -> dict[str, Any]:
+        """The verification as plain JSON values."""
+        return {
+            "number": self.number,
+            "genome": str(self.candidate.genome),
+            "n_params": self.n_params,
+            "lr": self.candidate.lr,
+            "lr_decay": self.candidate.lr_decay,
+            "bar": self.bar,
+            "test_accuracy_mean": self.mean,
+            "test_accuracy_sd": self.sd,
+            "pass_rate": self.pass_rate,
+            "seeds": [asdict(result) for result in self.seeds],
+        }
+
+
 def completed(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The records that have an accuracy, in order of their number."""
     return sorted((r for r in records if r.evaluation is not None), key=lambda r: r.number)

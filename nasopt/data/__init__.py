@@ -1,5 +1,6 @@
 """Data sets, split once: a search sees a :class:`TrainVal`, the final verification a :class:`Test`."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,6 +9,7 @@ from pathlib import Path
 from nasopt.data.arrays import Split, Test, TrainVal, split_train_val
 from nasopt.data.npz import read_npz
 from nasopt.errors import DataError
+from nasopt.genome import ImageShape
 
 __all__ = [
     "DATA_VARIABLE",
@@ -21,6 +23,8 @@ __all__ = [
 ]
 
 FASHION_MNIST = "fashion-mnist"
+FASHION_MNIST_SHAPE = ImageShape(1, 28, 28)
+FASHION_MNIST_CLASSES = 10
 DATA_VARIABLE = "NASOPT_DATA"
 
 
@@ -49,6 +53,29 @@ class DataSource:
             f"unknown data source {text!r}; give {FASHION_MNIST!r}, a folder with Fashion-MNIST's files, or an .npz file"
         )
 
+    @property
+    def is_npz(self) -> bool:
+        """Whether the data are the user's own file."""
+        return self.path is not None and self.path.suffix == ".npz"
+
+    def describe(self) -> tuple[ImageShape, int]:
+        """The shape of an image and the number of classes.
+
+        Raises:
+            DataError: if the data have to be read for that, and cannot.
+        """
+        if self.is_npz:
+            data = load_train_val(self)
+            return data.shape, data.n_classes
+        return FASHION_MNIST_SHAPE, FASHION_MNIST_CLASSES
+
+    def identity(self) -> str:
+        """A name that changes with the content, but not with the place, of the data."""
+        if self.is_npz and self.path is not None:
+            load_train_val(self)  # so that a file that is missing or broken is reported as such
+            return f"{self.path.name} {hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]}"
+        return FASHION_MNIST
+
     def __str__(self) -> str:
         return FASHION_MNIST if self.path is None else str(self.path)
 
@@ -73,7 +100,7 @@ def load_test(source: DataSource) -> Test:
 
 @lru_cache(maxsize=2)
 def _load(source: DataSource) -> tuple[TrainVal, Test]:
-    if source.path is not None and source.path.suffix == ".npz":
+    if source.is_npz and source.path is not None:
         train, test = read_npz(source.path)
     else:
         from nasopt.data.fashion_mnist import read_fashion_mnist

@@ -30,10 +30,11 @@ TrainFunction = Callable[
 
 
 class Engine(NamedTuple):
-    """A training engine: its name and the function that runs all epochs."""
+    """A training engine: its name, the function that runs all epochs, and whether threads scale it."""
 
     name: str
     run: TrainFunction
+    releases_gil: bool
 
 
 def choose_engine(name: str) -> Engine:
@@ -46,4 +47,4 @@ def choose_engine(name: str) -> Engine:
         nearest = difflib.get_close_matches(name, ENGINES, n=1)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise EngineError(f"unknown engine {name!r}; {hint}known are {', '.join(ENGINES)}")
-    return Engine("torch", train_with_torch)
+    return Engine("torch", train_with_torch, releases_gil=False)

@@ -1,0 +1,86 @@
+"""Where trainings run: threads, or processes of which one may die alone."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from typing import Any
+
+from nasopt.errors import WorkerDiedError
+
+
+class IsolatedProcesses(Executor):
+    """An executor of ``n_workers`` processes, each in a pool of its own.
+
+    A process that dies (killed for memory, a crash) fails the one task that it ran, with a
+    WorkerDiedError, and is replaced. Processes leave Ctrl-C to the driver, and end when it dies.
+    """
+
+    def __init__(self, n_workers: int) -> None:
+        # A thread stands for each process, and waits for its results.
+        self._threads = ThreadPoolExecutor(n_workers, thread_name_prefix="nasopt-worker")
+        self._pools: dict[int, ProcessPoolExecutor] = {}
+        self._lock = threading.Lock()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
+        """Schedules ``fn(*args, **kwargs)``, all of which must be picklable, on a free process."""
+        return self._threads.submit(self._run, fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Ends the processes: after their tasks, or at once with ``wait=False``."""
+        if not wait:
+            for pool in list(self._pools.values()):
+                pool.kill_workers() if hasattr(pool, "kill_workers") else _kill_workers(pool)
+        self._threads.shutdown(wait, cancel_futures=cancel_futures)
+        for pool in list(self._pools.values()):
+            pool.shutdown(wait)
+
+    def _run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        try:
+            return self._own_pool().submit(fn, *args, **kwargs).result()
+        except BrokenProcessPool as error:
+            with self._lock:
+                self._pools.pop(threading.get_ident()).shutdown(wait=False)
+            raise WorkerDiedError(
+                "the worker process died during the training, perhaps killed for lack of memory; "
+                "use fewer workers or smaller networks"
+            ) from error
+
+    def _own_pool(self) -> ProcessPoolExecutor:
+        with self._lock:
+            name = threading.get_ident()
+            if name not in self._pools:
+                # Not fork: PyTorch's threads do not survive it.
+                context = multiprocessing.get_context("spawn")
+                self._pools[name] = ProcessPoolExecutor(1, context, _start_worker)
+            return self._pools[name]
+
+
+def make_executor(n_workers: int, *, in_threads: bool) -> Executor:
+    """An executor of ``n_workers`` threads, for work that releases the GIL, or else processes."""
+    if in_threads:
+        return ThreadPoolExecutor(n_workers, thread_name_prefix="nasopt-worker")
+    return IsolatedProcesses(n_workers)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+
+
+def _end_with_driver() -> None:
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        wait([driver.sentinel])
+        os._exit(1)
+
+
+def _kill_workers(pool: ProcessPoolExecutor) -> None:
+    for process in list(
+        (pool._processes or {}).values()
+    ):  # before Python 3.14 there is no public way
+        process.kill()

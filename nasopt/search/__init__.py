@@ -1,0 +1,1 @@
+"""The search: the only part of nasopt that knows Optuna."""

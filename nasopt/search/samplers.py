@@ -1,0 +1,75 @@
+"""The samplers that a study can name."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+SAMPLERS = ("nsga2", "tpe", "random")
+
+
+def make_sampler(name: str, seed: int, population_size: int) -> BaseSampler:
+    """The sampler called ``name``, one of ``SAMPLERS``, drawing afresh for every trial from ``seed``."""
+    makers: dict[str, Callable[[int], BaseSampler]] = {
+        "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=population_size),
+        "tpe": lambda seed: TPESampler(
+            seed=seed, multivariate=True, group=True, constant_liar=True
+        ),
+        "random": lambda seed: RandomSampler(seed=seed),
+    }
+    return SeededPerTrial(makers[name], seed)
+
+
+class SeededPerTrial(BaseSampler):
+    """Another sampler, seeded anew for every trial from the study's seed and the trial's number.
+
+    Optuna does not store a sampler's random state: seeded once, a resumed study would draw the
+    same values again. Seeded per trial, what a trial draws does not depend on interruptions.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+        self._make = make
+        self._seed = seed
+        self._current: tuple[int, BaseSampler] | None = None
+
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
+        if self._current is None or self._current[0] != trial.number:
+            sequence = np.random.SeedSequence([self._seed, trial.number])
+            self._current = (trial.number, self._make(int(sequence.generate_state(1)[0])))
+        return self._current[1]
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """What the inner sampler infers."""
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """What the inner sampler samples."""
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:  # noqa: ANN401
+        """What the inner sampler samples."""
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Passes the call on."""
+        self._of(trial).before_trial(study, trial)
+
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Passes the call on."""
+        self._of(trial).after_trial(study, trial, state, values)

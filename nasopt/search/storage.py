@@ -1,0 +1,152 @@
+"""The study's SQLite file: opened for a driver and readers at once, and one driver at a time."""
+
+import json
+import os
+import socket
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import filelock
+import optuna
+import sqlalchemy
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage
+
+from nasopt.errors import StudyError, StudyLockedError
+
+BUSY_TIMEOUT_S = 60
+SQLITE_MAGIC = b"SQLite format 3\x00"
+
+
+def storage_url(path: Path) -> str:
+    """The SQLAlchemy URL of the SQLite file at ``path``, as optuna-dashboard takes it too."""
+    return f"sqlite:///{path}"
+
+
+@contextmanager
+def database_errors(path: Path) -> Iterator[None]:
+    """Turns an error of the database at ``path`` into a StudyError that says how to mend it."""
+    try:
+        yield
+    except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error) as error:
+        raise StudyError(
+            f"{path}: {_advice(_root_cause(error))}; what had been completed is kept"
+        ) from error
+
+
+def open_storage(path: Path, *, create: bool) -> RDBStorage:
+    """The Optuna storage in the SQLite file at ``path``.
+
+    Raises:
+        StudyError: if the file cannot be opened, is no study, or is missing and not to be created.
+    """
+    if path.exists():
+        _check_magic(path)
+    elif not create:
+        raise StudyError(f"there is no study at {path} yet; run 'nasopt search' first")
+    else:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(
+                f"cannot make the folder {path.parent} ({error.strerror}); choose another with --database"
+            ) from error
+    with database_errors(path):
+        try:
+            storage = RDBStorage(storage_url(path), {"connect_args": {"timeout": BUSY_TIMEOUT_S}})
+        except RuntimeError as error:  # Optuna's own table version differs
+            raise StudyError(
+                f"{path} was written by another version of Optuna than {optuna.__version__} ({error}); "
+                f"run 'optuna storage upgrade --storage {storage_url(path)}', or choose another file with --database"
+            ) from error
+        _use_wal(storage.engine)
+    return storage
+
+
+def _use_wal(engine: sqlalchemy.Engine) -> None:
+    """Lets readers read while the driver writes, with one disk write a commit less."""
+    engine.dispose()  # so that the connections made so far are not used again
+
+    @sqlalchemy.event.listens_for(engine, "connect")
+    def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _check_magic(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(SQLITE_MAGIC))
+    except OSError as error:
+        raise StudyError(
+            f"cannot read {path} ({error.strerror}); choose another file with --database"
+        ) from error
+    if magic not in (b"", SQLITE_MAGIC):
+        raise StudyError(f"{path} is not an SQLite database; choose another file with --database")
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
+
+
+def _advice(cause: str) -> str:
+    if "readonly" in cause or "unable to open" in cause:
+        return f"the database or its folder is not writable ({cause}); mend the permissions or choose another file with --database"
+    if "full" in cause or "disk I/O" in cause:
+        return f"the disk is full or failing ({cause}); free some space and run the same command again"
+    if "locked" in cause:
+        return f"another program kept the database locked for {BUSY_TIMEOUT_S} s ({cause}); close it and run the same command again"
+    if "malformed" in cause or "no such table" in cause or "no such column" in cause:
+        return f"the database is damaged or not a study ({cause}); restore a copy or choose another file with --database"
+    return f"the database failed ({cause})"
+
+
+@contextmanager
+def driver_lock(database: Path) -> Iterator[None]:
+    """Holds the right to drive the study in ``database``; the system frees it when the process dies.
+
+    Raises:
+        StudyLockedError: if another process holds it, saying which and how to take over.
+    """
+    lock = filelock.FileLock(database.with_name(database.name + ".lock"))
+    holder = database.with_name(database.name + ".driver.json")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise StudyLockedError(
+            f"the study {database} is being driven by {_describe(holder)}; wait for it, or end it "
+            "(kill that process: nothing completed is lost) and run the same command again"
+        ) from error
+    except OSError as error:
+        raise StudyError(
+            f"cannot write in {database.parent} ({error.strerror}); mend the permissions or choose another file with --database"
+        ) from error
+    try:
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        holder.write_text(
+            json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": started})
+        )
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _describe(holder: Path) -> str:
+    try:
+        who = json.loads(holder.read_text())
+        return f"process {who['pid']} on {who['host']} since {who['since']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def silence_optuna() -> None:
+    """Keeps Optuna's log lines and its notes on experimental features off the user's terminal."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)

@@ -1,0 +1,162 @@
+"""The Optuna study of a search: its identity, and its trials as records."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from nasopt.cost import count_cost
+from nasopt.errors import GenomeError, StudyError
+from nasopt.records import Candidate, Evaluation, SeedResult, TrialRecord, Verification
+from nasopt.records import TrialState as RecordState
+from nasopt.search.plan import SearchPlan
+from nasopt.search.samplers import make_sampler
+from nasopt.search.storage import database_errors, open_storage
+from nasopt.space import SearchSpace
+
+METRIC_NAMES = ("val_accuracy", "n_params")
+IDENTITY_KEY = "nasopt:identity"
+VERIFICATION_KEY = "nasopt:verification:"
+FORMAT_KEY = "nasopt:format"
+FORMAT = 1
+CONSTRAINTS_KEY = "constraints"
+
+_STATES: dict[TrialState, RecordState] = {
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
+def open_study(plan: SearchPlan, database: Path, *, create: bool) -> optuna.Study:
+    """The study of ``plan`` in the SQLite file ``database``.
+
+    Raises:
+        StudyError: if it is missing and not to be created, or is not the study of this plan.
+    """
+    storage = open_storage(database, create=create)
+    sampler = make_sampler(plan.sampler, plan.seed, plan.population_size)
+    with database_errors(database):
+        names = optuna.get_all_study_names(storage)
+        if names and plan.name not in names:
+            raise StudyError(
+                f"{database} holds the study {names[0]!r}, not {plan.name!r}; choose another file with --database"
+            )
+        if not names and not create:
+            raise StudyError(f"there is no study in {database} yet; run 'nasopt search' first")
+        if names:
+            study = optuna.load_study(study_name=plan.name, storage=storage, sampler=sampler)
+            _check_identity(study, plan, database)
+            return study
+        study = optuna.create_study(
+            study_name=plan.name,
+            storage=storage,
+            sampler=sampler,
+            directions=["maximize", "minimize"],
+        )
+        study.set_metric_names(list(METRIC_NAMES))
+        study.set_user_attr(FORMAT_KEY, FORMAT)
+        study.set_user_attr(IDENTITY_KEY, dict(plan.identity))
+        return study
+
+
+def _check_identity(study: optuna.Study, plan: SearchPlan, database: Path) -> None:
+    found_format = study.user_attrs.get(FORMAT_KEY)
+    if found_format != FORMAT:
+        # A driver killed while it created the study left neither trials nor a format.
+        if found_format is None and not study.get_trials(deepcopy=False):
+            study.set_metric_names(list(METRIC_NAMES))
+            study.set_user_attr(FORMAT_KEY, FORMAT)
+            study.set_user_attr(IDENTITY_KEY, dict(plan.identity))
+            return
+        raise StudyError(
+            f"{database} has study format {found_format}, this nasopt writes format {FORMAT}; "
+            "use the version of nasopt that wrote it, or choose another file with --database"
+        )
+    before, now = study.user_attrs.get(IDENTITY_KEY) or {}, dict(plan.identity)
+    changed = [
+        key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)
+    ]
+    if changed:
+        details = "; ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in changed)
+        raise StudyError(
+            f"{database} belongs to a study with other settings ({details}); "
+            "undo the change, give the study another name, or choose another file with --database"
+        )
+
+
+def read_records(study: optuna.Study, space: SearchSpace) -> list[TrialRecord]:
+    """The trials of ``study`` as records; one killed before it chose its candidate is left out."""
+    records = (to_record(trial, space) for trial in study.get_trials(deepcopy=False))
+    return [record for record in records if record is not None]
+
+
+def to_record(trial: FrozenTrial, space: SearchSpace) -> TrialRecord | None:
+    """The record of one trial, or None if its candidate is not complete yet."""
+    attrs = trial.user_attrs
+    try:
+        candidate = space.from_params(trial.params)
+    except GenomeError:
+        return None
+    cost = count_cost(candidate.genome, space.image, space.n_classes)
+    evaluation = None
+    if trial.state == TrialState.COMPLETE:
+        evaluation = Evaluation(
+            val_accuracy=trial.values[0],
+            train_accuracy=attrs["train_accuracy"],
+            curve=tuple(attrs["curve"]),
+            dead=attrs["dead"],
+            duration_s=attrs["duration_s"],
+        )
+    return TrialRecord(
+        number=trial.number,
+        state=_STATES[trial.state],
+        candidate=candidate,
+        n_params=cost.n_params,
+        macs=cost.macs,
+        peak_bytes=cost.peak_bytes,
+        seed=attrs.get("seed", 0),
+        evaluation=evaluation,
+        elapsed_s=attrs.get("elapsed_s", 0.0),
+        duplicate_of=attrs.get("duplicate_of"),
+        reason=attrs.get("reason"),
+    )
+
+
+def write_verification(study: optuna.Study, verification: Verification) -> None:
+    """Stores a verification, of however many seeds so far, in the study."""
+    seeds = [asdict(result) for result in verification.seeds]
+    study.set_user_attr(f"{VERIFICATION_KEY}{verification.number}", seeds)
+
+
+def read_verification(study: optuna.Study, record: TrialRecord, bar: float) -> Verification:
+    """The verification of ``record`` that the study has so far, perhaps of no seed."""
+    stored = study.user_attrs.get(f"{VERIFICATION_KEY}{record.number}", [])
+    seeds = tuple(SeedResult(**seed) for seed in stored)
+    return Verification(record.number, record.candidate, record.n_params, bar, seeds)
+
+
+def write_candidate(
+    trial: optuna.Trial, candidate: Candidate, space: SearchSpace, seed: int
+) -> None:
+    """Stores what is known before the training, where the dashboard shows it."""
+    cost = count_cost(candidate.genome, space.image, space.n_classes)
+    trial.set_user_attr("genome", str(candidate.genome))
+    trial.set_user_attr("macs", cost.macs)
+    trial.set_user_attr("peak_bytes", cost.peak_bytes)
+    trial.set_user_attr("seed", seed)
+
+
+def write_evaluation(trial: optuna.Trial, evaluation: Evaluation, bar: float) -> None:
+    """Stores what the training told, and the constraint (feasible <= 0)."""
+    trial.set_user_attr("train_accuracy", evaluation.train_accuracy)
+    trial.set_user_attr("curve", list(evaluation.curve))
+    trial.set_user_attr("dead", evaluation.dead)
+    trial.set_user_attr("duration_s", evaluation.duration_s)
+    # Not trial.set_constraint: optuna-dashboard 0.21 reads only this attribute, Optuna 5 both.
+    trial.storage.set_trial_system_attr(
+        trial._trial_id, CONSTRAINTS_KEY, [bar - evaluation.val_accuracy]
+    )

@@ -1,0 +1,212 @@
+"""The study file: one TOML file that fixes a study, checked key by key."""
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from nasopt.data import DataSource
+from nasopt.errors import SettingsError
+from nasopt.genome import ACTIVATIONS, ImageShape
+from nasopt.search.plan import SearchPlan
+from nasopt.selection import SelectionRule
+from nasopt.space import SearchSpace
+from nasopt.training import ENGINES, Recipe
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str | float) -> float:
+    """The seconds in a duration like ``90s``, ``15m``, ``1.5h``, ``1h30m``, or a bare number of seconds.
+
+    Raises:
+        ValueError: if it is not one, or not above zero.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", str(text))
+    rest = re.sub(r"(\d+(?:\.\d+)?)\s*([smhd])", "", str(text)).strip()
+    seconds = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+    if not parts and re.fullmatch(r"\d+(\.\d+)?", rest):
+        seconds, rest = float(rest), ""
+    if rest or seconds <= 0:
+        raise ValueError(
+            f"{text!r} is not a duration above zero; write for example 90s, 15m or 2h"
+        )
+    return seconds
+
+
+def _as_range(value: object) -> object:
+    return (value, value) if isinstance(value, int | float) else value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+IntRange = Annotated[tuple[int, int], BeforeValidator(_as_range)]
+FloatRange = Annotated[tuple[float, float], BeforeValidator(_as_range)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class SpaceSettings(_Section):
+    """The table ``[space]``: ranges ``[low, high]``, both included; one number fixes a value."""
+
+    depth: IntRange = (2, 6)
+    filters: IntRange = (1, 16)
+    kernel: IntRange = (1, 5)
+    activations: tuple[str, ...] = ACTIVATIONS
+    final_activations: tuple[str, ...] = ACTIVATIONS
+    lr: FloatRange = (2e-3, 2e-3)
+    lr_decay: FloatRange = (0.05, 0.05)
+    max_params: int | None = Field(default=None, ge=1)
+
+
+class TrainingSettings(_Section):
+    """The table ``[training]``: how every trial is trained."""
+
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    engine: Literal[ENGINES] = "auto"  # type: ignore[valid-type]
+
+
+class SearchSettings(_Section):
+    """The table ``[search]``: the sampler, and how long to search."""
+
+    sampler: Literal["nsga2", "tpe", "random"] = "nsga2"
+    population_size: int = Field(default=20, ge=2)
+    budget: Duration = 900.0
+    max_trials: int | None = Field(default=None, ge=1)
+
+
+class SelectionSettings(_Section):
+    """The table ``[selection]``: what a network must do to be chosen."""
+
+    margin: float = Field(default=0.01, ge=0, lt=1)
+    seeds: int = Field(default=5, ge=1)
+    min_pass_rate: float = Field(default=1.0, gt=0, le=1)
+    max_candidates: int = Field(default=20, ge=1)
+
+
+class StudyFile(_Section):
+    """A whole study file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    bar: float = Field(gt=0, lt=1)
+    seed: int = Field(default=1, ge=0, lt=2**63)
+    data: str = "fashion-mnist"
+    space: SpaceSettings = SpaceSettings()
+    training: TrainingSettings = TrainingSettings()
+    search: SearchSettings = SearchSettings()
+    selection: SelectionSettings = SelectionSettings()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of a search: all epochs, without early stopping; a trial brings its lr and lr_decay."""
+        return Recipe(
+            epochs=self.training.epochs, batch_size=self.training.batch_size, patience=None
+        )
+
+    @property
+    def rule(self) -> SelectionRule:
+        """What a network must do to be chosen."""
+        chosen = self.selection
+        return SelectionRule(
+            self.bar, chosen.margin, chosen.seeds, chosen.min_pass_rate, chosen.max_candidates
+        )
+
+    def search_space(self, image: ImageShape, n_classes: int) -> SearchSpace:
+        """The space on images of that shape.
+
+        Raises:
+            SettingsError: if no network can be in it.
+        """
+        return SearchSpace(image, n_classes, **self.space.model_dump())
+
+    def plan(self, source: DataSource) -> SearchPlan:
+        """The plan of the search on data from ``source``.
+
+        Raises:
+            SettingsError: if the space is impossible on these data.
+            DataError: if the data cannot be read.
+        """
+        image, n_classes = source.describe()
+        return SearchPlan(
+            name=self.name,
+            space=self.search_space(image, n_classes),
+            bar=self.bar,
+            seed=self.seed,
+            sampler=self.search.sampler,
+            population_size=self.search.population_size,
+            identity=self._identity() | {"data": source.identity()},
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        """What must not change while a study goes on, flat, by the keys that a user wrote."""
+        whole = self.model_dump(mode="json")
+        fixed = {"bar": whole["bar"], "seed": whole["seed"]}
+        fixed |= {f"space.{key}": value for key, value in whole["space"].items()}
+        fixed |= {f"training.{key}": whole["training"][key] for key in ("epochs", "batch_size")}
+        fixed |= {f"search.{key}": whole["search"][key] for key in ("sampler", "population_size")}
+        return fixed
+
+
+def read_study_file(path: Path) -> StudyFile:
+    """The settings in the TOML file at ``path``.
+
+    Raises:
+        SettingsError: naming every key that is wrong, and how to mend it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(str(p) for p in path.parent.glob("*.toml"))) or "none there"
+        raise SettingsError(
+            f"there is no study file {path}; study files in that folder: {known}"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read the study file {path} ({error})") from error
+    try:
+        return StudyFile.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(_explain(problem) for problem in error.errors())
+        raise SettingsError(f"{path}: {problems}") from error
+
+
+def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's own dictionary
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(problem["loc"][:-1])
+        nearest = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        return f"unknown key {where!r}; {hint}known are {', '.join(known)}"
+    if problem["type"] == "missing":
+        return f"the key {where!r} is missing; add it"
+    message = problem["msg"].removeprefix("Value error, ")
+    hint = "; write it as a fraction, 0.75 for 75 %" if where == "bar" else ""
+    return f"{where}: {message} (found {problem['input']!r}){hint}"
+
+
+def _known_keys(section: tuple[str | int, ...]) -> list[str]:
+    model: type[BaseModel] = StudyFile
+    for part in section:
+        annotation = model.model_fields[str(part)].annotation
+        assert isinstance(annotation, type)
+        model = annotation
+    return sorted(model.model_fields)
+
+
+def run_folder(study_file: Path, settings: StudyFile) -> Path:
+    """Where a study writes its database, weights and report: ``runs/<name>`` beside its file."""
+    return study_file.parent / "runs" / settings.name
+
+
+def default_workers() -> int:
+    """The cores that this process may use."""
+    return (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )

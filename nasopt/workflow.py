@@ -1,0 +1,297 @@
+"""What the commands do: the modules below put together for one study file."""
+
+import json
+import platform
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import optuna
+
+from nasopt import __version__
+from nasopt.data import FASHION_MNIST, DataSource, load_train_val
+from nasopt.errors import StudyError
+from nasopt.evaluation import TrainingEvaluator
+from nasopt.executors import make_executor
+from nasopt.model import build_model, read_metadata, save_weights
+from nasopt.records import TrialRecord, Verification
+from nasopt.report import ReportInput, write_report
+from nasopt.search.dashboard import annotate_choice
+from nasopt.search.driver import Limits, Progress, SearchDriver, StopCause
+from nasopt.search.plan import SearchPlan
+from nasopt.search.storage import database_errors, driver_lock, silence_optuna, storage_url
+from nasopt.search.study import open_study, read_records, read_verification, write_verification
+from nasopt.selection import Selection, select_smallest
+from nasopt.settings import StudyFile, read_study_file, run_folder
+from nasopt.training import TrainingResult
+from nasopt.training.engines import choose_engine
+from nasopt.verification import FinalTraining, verify
+
+
+@dataclass(frozen=True, slots=True)
+class StudyContext:
+    """A study file, what it means on its data, and where its results go."""
+
+    study_file: Path
+    settings: StudyFile
+    source: DataSource
+    plan: SearchPlan
+    database: Path
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the database; weights and report lie there too."""
+        return self.database.parent
+
+    @property
+    def storage_url(self) -> str:
+        """The database as Optuna and its dashboard name it."""
+        return storage_url(self.database)
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.folder / "report.html"
+
+    @property
+    def weights(self) -> Path:
+        """The weights of the chosen network."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def selection(self) -> Path:
+        """The numbers of the chosen network."""
+        return self.folder / "selection.json"
+
+    def records(self) -> list[TrialRecord]:
+        """All trials so far.
+
+        Raises:
+            StudyError: if there is no such study, or its database cannot be read.
+        """
+        with database_errors(self.database):
+            return read_records(self.open(create=False), self.plan.space)
+
+    def open(self, *, create: bool) -> optuna.Study:
+        """The Optuna study."""
+        silence_optuna()
+        return open_study(self.plan, self.database, create=create)
+
+
+def open_context(
+    study_file: Path, *, database: Path | None = None, data: str | None = None
+) -> StudyContext:
+    """The study of ``study_file``.
+
+    Args:
+        study_file: its TOML file.
+        database: another place for the SQLite file than ``runs/<name>/study.db`` beside the study file.
+        data: another data source than the study file's.
+
+    Raises:
+        SettingsError: if the study file is wrong.
+        DataError: if the data source is.
+    """
+    settings = read_study_file(study_file)
+    text = data or settings.data
+    if data is None and text != FASHION_MNIST:
+        text = str(study_file.parent / text)  # relative to the study file
+    source = DataSource.parse(text)
+    database = database or run_folder(study_file, settings) / "study.db"
+    return StudyContext(study_file, settings, source, settings.plan(source), database)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOutcome:
+    """Why a search ended, and where it stands."""
+
+    cause: StopCause
+    progress: Progress
+
+
+def run_search(
+    context: StudyContext,
+    limits: Limits,
+    n_workers: int,
+    stop: threading.Event,
+    on_progress: Callable[[Progress], None],
+) -> SearchOutcome:
+    """Starts or continues the search of a study, until a limit is reached or ``stop`` is set.
+
+    Raises:
+        StudyError: if the database cannot be used, or another process drives the study.
+        SearchStoppedError: if ten trials in a row failed.
+    """
+    engine = context.settings.training.engine
+    load_train_val(
+        context.source
+    )  # once here, so that a problem is reported before any worker starts
+    evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
+    with _driving(context) as study, _executor(engine, n_workers) as executor:
+        driver = SearchDriver(study, context.plan, evaluator, executor, n_workers, on_progress)
+        on_progress(driver.progress)
+        cause = driver.run(limits, stop)
+        return SearchOutcome(cause, driver.progress)
+
+
+def run_selection(
+    context: StudyContext, n_workers: int, on_seed: Callable[[Verification], None]
+) -> Selection:
+    """Chooses the network of a study, verifies it, and writes weights, numbers and report.
+
+    What was verified in an earlier run is not trained again.
+
+    Raises:
+        StudyError: if there is no such study, its database cannot be used, or another process drives it.
+        DataError: if the data cannot be read.
+    """
+    context.open(create=False)  # so that a missing study is reported before anything is written
+    engine = context.settings.training.engine
+    final_training = FinalTraining(context.source, context.settings.recipe, engine)
+    rule = context.settings.rule
+    first_seeds: dict[int, TrainingResult] = {}
+    with _driving(context) as study, _executor(engine, n_workers) as executor:
+
+        def verify_record(record: TrialRecord) -> Verification:
+            start = read_verification(study, record, rule.bar)
+
+            def after_seed(
+                verification: Verification, replicate: int, result: TrainingResult | None
+            ) -> None:
+                write_verification(study, verification)
+                if replicate == 1 and result is not None:
+                    first_seeds[record.number] = result
+                on_seed(verification)
+
+            return verify(start, rule, context.plan.seed, final_training, executor, after_seed)
+
+        records = read_records(study, context.plan.space)
+        selection = select_smallest(records, rule, verify_record)
+        write_json(context.selection, selection.to_json())
+        chosen = selection.verification
+        if chosen is not None:
+
+            def train_first() -> TrainingResult:
+                if chosen.number in first_seeds:
+                    return first_seeds[chosen.number]
+                seed = chosen.seeds[0].seed
+                result: TrainingResult = executor.submit(
+                    final_training, chosen.candidate, seed
+                ).result()
+                return result
+
+            _write_model(context, chosen, train_first)
+            annotate_choice(study, chosen, selection.reasons)
+    return selection
+
+
+def known_selection(context: StudyContext) -> Selection:
+    """The selection as far as it was verified; trains nothing.
+
+    Raises:
+        StudyError: if there is no such study, or its database cannot be read.
+    """
+    rule = context.settings.rule
+    with database_errors(context.database):
+        study = context.open(create=False)
+        records = read_records(study, context.plan.space)
+
+        def recall(record: TrialRecord) -> Verification | None:
+            verification = read_verification(study, record, rule.bar)
+            return verification if rule.is_decided(verification) else None
+
+        return select_smallest(records, rule, recall)
+
+
+def make_report(context: StudyContext) -> Path:
+    """Writes the study's HTML report; the path where it lies.
+
+    Raises:
+        StudyError: if there is no such study, or the report cannot be written.
+    """
+    image, n_classes = context.source.describe()
+    settings = context.settings
+    facts = {
+        "command": f"nasopt search {context.study_file} && nasopt select {context.study_file}",
+        "database": str(context.database),
+        "data": str(context.source),
+        "seed": str(settings.seed),
+        "recipe": f"{settings.training.epochs} epochs, batches of {settings.training.batch_size}, AdamW",
+        "sampler": settings.search.sampler,
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "versions": ", ".join(
+            f"{name} {version(name)}" for name in ("nasopt", "torch", "optuna", "numpy")
+        ),
+    }
+    records = context.records()
+    report = ReportInput(settings.name, records, known_selection(context), image, n_classes, facts)
+    write_report(context.report, report)
+    return context.report
+
+
+def _write_model(
+    context: StudyContext, verification: Verification, train_first: Callable[[], TrainingResult]
+) -> None:
+    """Writes the weights of the verification's first seed, unless they lie there already."""
+    image, n_classes = context.source.describe()
+    candidate, seed = verification.candidate, verification.seeds[0]
+    metadata = {
+        "genome": str(candidate.genome),
+        "image": str(image),
+        "n_classes": str(n_classes),
+        "n_params": str(verification.n_params),
+        "lr": repr(candidate.lr),
+        "lr_decay": repr(candidate.lr_decay),
+        "epochs": str(context.settings.training.epochs),
+        "batch_size": str(context.settings.training.batch_size),
+        "seed": str(seed.seed),
+        "test_accuracy": repr(seed.test_accuracy),
+        "nasopt": __version__,
+    }
+    if context.weights.exists() and read_metadata(context.weights) == metadata:
+        return
+    result = train_first()
+    model = build_model(candidate.genome, image, n_classes, result.weights)
+    save_weights(model, context.weights, metadata)
+
+
+def write_json(path: Path, document: object) -> None:
+    """Writes ``document`` to ``path`` as JSON, whole or not at all.
+
+    Raises:
+        StudyError: if the folder cannot be written.
+    """
+    try:
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise StudyError(
+            f"cannot write {path} ({error.strerror}); mend the permissions or free some space"
+        ) from error
+
+
+@contextmanager
+def _driving(context: StudyContext) -> Iterator[optuna.Study]:
+    """The open study, locked against other drivers, with database errors made clear."""
+    study = context.open(create=True)
+    with driver_lock(context.database), database_errors(context.database):
+        yield study
+
+
+@contextmanager
+def _executor(engine: str, n_workers: int) -> Iterator[Executor]:
+    """The workers for an engine; ended at once if the block is left by an error or a second Ctrl-C."""
+    executor = make_executor(n_workers, in_threads=choose_engine(engine).releases_gil)
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown(wait=True)
