@@ -24,7 +24,7 @@ def read_npz(path: Path) -> tuple[Split, Split]:
         DataError: if the file or an array in it cannot be used, saying why.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [name for name in NAMES if name not in archive]
             if missing:
                 raise DataError(

@@ -1,5 +1,6 @@
 """The samplers that a study can name."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,7 +29,8 @@ class SeededPerTrial(BaseSampler):
     """Another sampler, seeded anew for every trial from the study's seed and the trial's number.
 
     Optuna does not store a sampler's random state: seeded once, a resumed study would draw the
-    same values again. Seeded per trial, what a trial draws does not depend on interruptions.
+    same values again. What is drawn here depends on the trial, and for a parameter drawn on its own
+    on its name, but not on what was drawn before: a driver may die between two parameters.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
@@ -36,10 +38,13 @@ class SeededPerTrial(BaseSampler):
         self._seed = seed
         self._current: tuple[int, BaseSampler] | None = None
 
+    def _seeded(self, *words: int) -> BaseSampler:
+        sequence = np.random.SeedSequence([self._seed, *words])
+        return self._make(int(sequence.generate_state(1)[0]))
+
     def _of(self, trial: FrozenTrial) -> BaseSampler:
         if self._current is None or self._current[0] != trial.number:
-            sequence = np.random.SeedSequence([self._seed, trial.number])
-            self._current = (trial.number, self._make(int(sequence.generate_state(1)[0])))
+            self._current = (trial.number, self._seeded(trial.number))
         return self._current[1]
 
     def infer_relative_search_space(
@@ -61,8 +66,9 @@ class SeededPerTrial(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:  # noqa: ANN401
-        """What the inner sampler samples."""
-        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+        """What the inner sampler samples for a parameter of that name."""
+        sampler = self._seeded(trial.number, zlib.crc32(param_name.encode()))
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Passes the call on."""

@@ -19,7 +19,6 @@ from optuna.storages import RDBStorage
 from nasopt.errors import StudyError, StudyLockedError
 
 BUSY_TIMEOUT_S = 60
-SQLITE_MAGIC = b"SQLite format 3\x00"
 
 
 def storage_url(path: Path) -> str:
@@ -44,11 +43,11 @@ def open_storage(path: Path, *, create: bool) -> RDBStorage:
     Raises:
         StudyError: if the file cannot be opened, is no study, or is missing and not to be created.
     """
-    if path.exists():
-        _check_magic(path)
-    elif not create:
-        raise StudyError(f"there is no study at {path} yet; run 'nasopt search' first")
-    else:
+    # The file is opened by SQLite alone: closing it anywhere else in a process would drop that
+    # process's locks on it (POSIX), and with them the integrity of the database.
+    if not path.exists():
+        if not create:
+            raise StudyError(f"there is no study at {path} yet; run 'nasopt search' first")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -77,18 +76,6 @@ def _use_wal(engine: sqlalchemy.Engine) -> None:
         connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _check_magic(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            magic = file.read(len(SQLITE_MAGIC))
-    except OSError as error:
-        raise StudyError(
-            f"cannot read {path} ({error.strerror}); choose another file with --database"
-        ) from error
-    if magic not in (b"", SQLITE_MAGIC):
-        raise StudyError(f"{path} is not an SQLite database; choose another file with --database")
-
-
 def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
@@ -98,11 +85,13 @@ def _root_cause(error: BaseException) -> str:
 def _advice(cause: str) -> str:
     if "readonly" in cause or "unable to open" in cause:
         return f"the database or its folder is not writable ({cause}); mend the permissions or choose another file with --database"
-    if "full" in cause or "disk I/O" in cause:
-        return f"the disk is full or failing ({cause}); free some space and run the same command again"
+    if "full" in cause:
+        return f"the disk is full ({cause}); free some space and run the same command again"
     if "locked" in cause:
         return f"another program kept the database locked for {BUSY_TIMEOUT_S} s ({cause}); close it and run the same command again"
-    if "malformed" in cause or "no such table" in cause or "no such column" in cause:
+    if "not a database" in cause:
+        return f"it is not an SQLite database ({cause}); choose another file with --database"
+    if any(sign in cause for sign in ("malformed", "disk I/O", "no such table", "no such column")):
         return f"the database is damaged or not a study ({cause}); restore a copy or choose another file with --database"
     return f"the database failed ({cause})"
 

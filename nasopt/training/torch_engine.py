@@ -30,6 +30,8 @@ def train_with_torch(
     ``on_epoch`` is called after every epoch, and ends the training by returning True.
     """
     torch.set_num_threads(1)  # more do not help networks this small, and would change the sums
+    # oneDNN corrupts memory on 1x1 reductions of one filter (torch 2.14.1, AVX2): see docs/decisions.md.
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
     model = build_model(genome, data.shape, data.n_classes, weights)
     optimizer = torch.optim.AdamW(
         model.parameters(),
@@ -39,14 +41,10 @@ def train_with_torch(
     )
     images, labels = _tensors(data.train)
     for epoch in range(1, recipe.epochs + 1):
-        order = torch.from_numpy(next(orders))
-        train_loss, train_accuracy = _run_epoch(
-            model, optimizer, recipe, (images, labels), (order, epoch)
-        )
-        result = EpochResult(
-            epoch, train_loss, train_accuracy, *evaluate_with_torch(model, data.val)
-        )
-        if on_epoch(result):
+        turn = (torch.from_numpy(next(orders)), epoch)
+        train_loss, train_accuracy = _run_epoch(model, optimizer, recipe, (images, labels), turn)
+        judged = evaluate_with_torch(model, data.val)
+        if on_epoch(EpochResult(epoch, train_loss, train_accuracy, *judged)):
             break
     return [parameter.detach().numpy().copy() for parameter in model.parameters()]
 

@@ -1,0 +1,40 @@
+"""The options that commands share, and where they print."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+NOTHING_FOUND, BAD_INPUT, INTERRUPTED = 1, 2, 130
+DEFAULT_STUDY = Path("studies/fashion-mnist.toml")
+
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+err = Console(stderr=True, soft_wrap=True)
+
+Study = Annotated[Path, typer.Argument(help="The study's TOML file.")]
+GenomeText = Annotated[
+    str, typer.Argument(metavar="GENOME", help="For example 'RC 4 3 relu;RC 8 3 relu;FL swish'.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Database = Annotated[
+    Path | None,
+    typer.Option(help="The SQLite file, instead of runs/<name>/study.db beside the study file."),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SOURCE", help="'fashion-mnist', a folder with its files, or an .npz file."
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="How many trainings run at once; the cores if not given.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+def print_json(document: object) -> None:
+    """Prints ``document`` on stdout, past rich, which would wrap its lines."""
+    print(json.dumps(document, indent=2))  # noqa: T201

@@ -1,0 +1,221 @@
+"""The commands on a study: search, status, front, select, report."""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nasopt.cli.options import (
+    DEFAULT_STUDY,
+    INTERRUPTED,
+    NOTHING_FOUND,
+    AsJson,
+    Data,
+    Database,
+    Quiet,
+    Study,
+    Workers,
+    err,
+    out,
+    print_json,
+)
+from nasopt.errors import SettingsError
+
+if TYPE_CHECKING:
+    from nasopt.records import Verification
+    from nasopt.workflow import StudyContext
+
+
+def search(
+    study: Study = DEFAULT_STUDY,
+    *,
+    budget: Annotated[
+        str | None, typer.Option(help="Search time of the whole study: 90s, 15m, 2h.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Trials of the whole study, duplicates included.")
+    ] = None,
+    workers: Workers = None,
+    database: Database = None,
+    data: Data = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search, or continue a search. Ctrl-C ends it after the running trials."""
+    from nasopt import workflow
+    from nasopt.display import SearchDisplay, describe_end, describe_progress
+    from nasopt.search.driver import Limits
+    from nasopt.settings import default_workers, parse_duration
+
+    context = workflow.open_context(study, database=database, data=data)
+    chosen = context.settings.search
+    try:
+        seconds = parse_duration(budget) if budget else chosen.budget
+    except ValueError as error:
+        raise SettingsError(f"--budget: {error}") from error
+    limits = Limits(seconds, trials or chosen.max_trials)
+    with _stop_on_signal() as stop, SearchDisplay(err, limits, quiet=quiet or as_json) as display:
+        outcome = workflow.run_search(
+            context, limits, workers or default_workers(), stop, display.update
+        )
+    if as_json:
+        print_json(
+            _study_json(context) | {"stopped_by": outcome.cause} | outcome.progress.to_json()
+        )
+    else:
+        out.print(describe_progress(outcome.progress), highlight=False)
+        out.print(describe_end(outcome.cause, limits), highlight=False)
+    if outcome.cause == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+def status(
+    study: Study = DEFAULT_STUDY,
+    *,
+    database: Database = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where a study stands, also while it runs."""
+    from nasopt import workflow
+    from nasopt.display import describe_progress
+    from nasopt.search.driver import summarize
+
+    context = workflow.open_context(study, database=database, data=data)
+    progress = summarize(context.records(), context.plan.bar)
+    if as_json:
+        print_json(_study_json(context) | progress.to_json())
+    else:
+        out.print(
+            f"{context.settings.name}: {describe_progress(progress)}\n{context.database}",
+            highlight=False,
+        )
+
+
+def front(
+    study: Study = DEFAULT_STUDY,
+    *,
+    database: Database = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the Pareto front of a study."""
+    from nasopt import workflow
+    from nasopt.records import pareto_front
+    from nasopt.tables import front_table
+
+    context = workflow.open_context(study, database=database, data=data)
+    records = pareto_front(context.records())
+    if as_json:
+        print_json([record.to_json() for record in records])
+    else:
+        out.print(front_table(records, context.plan.bar))
+    if not any(record.val_accuracy >= context.plan.bar for record in records):
+        raise typer.Exit(NOTHING_FOUND)
+
+
+def select(
+    study: Study = DEFAULT_STUDY,
+    *,
+    workers: Workers = None,
+    database: Database = None,
+    data: Data = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Choose the smallest network above the bar, verify it over seeds, and write it out."""
+    from nasopt import workflow
+    from nasopt.settings import default_workers
+    from nasopt.tables import describe_verification, selection_lines
+
+    context = workflow.open_context(study, database=database, data=data)
+    n_seeds = context.settings.rule.n_seeds
+
+    def show(verification: "Verification") -> None:
+        if not (quiet or as_json):
+            err.print(describe_verification(verification, n_seeds), highlight=False)
+
+    selection = workflow.run_selection(context, workers or default_workers(), show)
+    workflow.make_report(context)
+    if as_json:
+        print_json(selection.to_json() | {"files": _files(context)})
+    else:
+        for line in selection_lines(selection):
+            out.print(line, highlight=False, markup=False)
+        for name, path in _files(context).items():
+            out.print(f"{name:<11} {path}", highlight=False)
+        out.print(f"dashboard   {_dashboard_command(context)}", highlight=False)
+    if selection.chosen is None:
+        raise typer.Exit(NOTHING_FOUND)
+
+
+def report(
+    study: Study = DEFAULT_STUDY,
+    *,
+    database: Database = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a study's report, one HTML file."""
+    from nasopt import workflow
+
+    path = workflow.make_report(workflow.open_context(study, database=database, data=data))
+    if as_json:
+        print_json({"report": str(path)})
+    else:
+        out.print(str(path), highlight=False)
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; the second ends the command at once."""
+    stop = threading.Event()
+
+    def handle(_signal: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        err.print(
+            "stopping after the running trials; once more to stop now (they run again next time)"
+        )
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _files(context: "StudyContext") -> dict[str, str]:
+    files = {
+        "database": context.database,
+        "report": context.report,
+        "selection": context.selection,
+        "weights": context.weights,
+    }
+    return {name: str(path) for name, path in files.items() if path.exists()}
+
+
+def _study_json(context: "StudyContext") -> dict[str, str]:
+    return {
+        "study": context.settings.name,
+        "database": str(context.database),
+        "storage": context.storage_url,
+    }
+
+
+def _dashboard_command(context: "StudyContext") -> str:
+    program = "optuna-dashboard"
+    if (
+        shutil.which(program) is None
+    ):  # installed beside nasopt, in an environment that is not active
+        program = os.path.relpath(Path(sys.executable).with_name(program))
+    return f"{program} {context.storage_url}"

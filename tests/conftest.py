@@ -1,0 +1,170 @@
+"""What tests share: real Fashion-MNIST, whole or a small part as an ``.npz``, and tables to search on."""
+
+import shutil
+import socket
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from nasopt.data import DataSource, load_test, load_train_val
+from nasopt.errors import DivergedError
+from nasopt.genome import ImageShape
+from nasopt.records import Candidate, Evaluation, TrialRecord
+from nasopt.search.plan import SearchPlan
+from nasopt.space import SearchSpace
+
+
+@pytest.fixture(scope="session")
+def fashion():
+    """The whole data set, as a search sees it."""
+    return load_train_val(DataSource())
+
+
+@pytest.fixture(scope="session")
+def small_npz(fashion, tmp_path_factory):
+    """A file of 2,400 training and 500 test images of Fashion-MNIST."""
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    test = load_test(DataSource()).split
+    np.savez(
+        path,
+        x_train=fashion.train.images[:2400, 0],
+        y_train=fashion.train.labels[:2400],
+        x_test=test.images[:500, 0],
+        y_test=test.labels[:500],
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def small(small_npz):
+    """The small data set, as a search sees it."""
+    return load_train_val(DataSource(small_npz))
+
+
+@dataclass(frozen=True)
+class TableEvaluator:
+    """A stand-in for training, in microseconds: accuracy grows with size and has noise of its own.
+
+    A candidate whose first layer is ``tanh`` fails, if asked to.
+    """
+
+    fail_tanh: bool = False
+
+    def __call__(self, candidate: Candidate, seed: int) -> Evaluation:
+        genome = candidate.genome
+        if self.fail_tanh and genome.layers[0].activation == "tanh":
+            raise DivergedError("the loss became nan")
+        size = sum(layer.filters for layer in genome.layers)
+        noise = zlib.crc32(f"{genome} {seed}".encode()) / 2**32
+        accuracy = float(0.9 - 0.5 / size - 0.05 * noise)
+        return Evaluation(
+            accuracy, accuracy, (accuracy / 2, accuracy), dead=False, duration_s=0.01
+        )
+
+
+@pytest.fixture
+def table():
+    return TableEvaluator()
+
+
+@pytest.fixture
+def plan():
+    space = SearchSpace(
+        ImageShape(1, 28, 28),
+        10,
+        depth=(2, 4),
+        filters=(1, 6),
+        lr=(2e-3, 2e-3),
+        lr_decay=(0.05, 0.05),
+    )
+    return SearchPlan("table", space, bar=0.75, seed=7, population_size=4, identity={"seed": 7})
+
+
+def make_record(number, n_params, accuracy, genome="RC 1 1 relu;RC 1 1 relu;FL relu;", **changes):
+    """A completed trial with that size and accuracy, whatever its genome."""
+    from nasopt.genome import Genome
+
+    evaluation = Evaluation(accuracy, accuracy, (accuracy,), dead=False, duration_s=1.0)
+    values = {
+        "number": number,
+        "state": "complete",
+        "candidate": Candidate(Genome.parse(genome), 2e-3, 0.05),
+        "n_params": n_params,
+        "macs": 10,
+        "peak_bytes": 10,
+        "seed": 1,
+        "evaluation": evaluation,
+        "elapsed_s": float(number),
+    }
+    return TrialRecord(**(values | changes))
+
+
+@pytest.fixture
+def study_file(small_npz, tmp_path):
+    """A study on the small data set that takes seconds."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(
+        f"""
+name = "tiny"
+bar = 0.3
+seed = 5
+data = "{small_npz}"
+
+[space]
+depth = [2, 3]
+filters = [2, 4]
+kernel = [2, 3]
+activations = ["relu", "swish"]
+final_activations = ["swish"]
+lr = [0.02, 0.1]
+
+[training]
+epochs = 2
+
+[search]
+population_size = 3
+max_trials = 6
+
+[selection]
+margin = 0.0
+seeds = 2
+min_pass_rate = 0.5
+"""
+    )
+    return path
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next((found for found in map(shutil.which, names) if found), None)
+    assert path is not None, "the browser tests need Chromium: apt-get install chromium"
+    return path
+
+
+@pytest.fixture
+def page(chromium):
+    """A page of a headless Chromium that fails the test on any error in its console."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-background-networking", "--disable-component-update"],
+        )
+        errors = []
+        new_page = browser.new_page()
+        new_page.on("pageerror", lambda error: errors.append(str(error)))
+        new_page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        yield new_page
+        browser.close()
+        assert not errors

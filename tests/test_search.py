@@ -1,0 +1,402 @@
+"""The search on a table: real Optuna, real SQLite, no training."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+import sqlalchemy
+
+from nasopt.errors import SearchStoppedError, StudyError, StudyLockedError
+from nasopt.records import SeedResult, Verification, pareto_front
+from nasopt.search.dashboard import annotate_choice
+from nasopt.search.driver import Limits, SearchDriver, summarize
+from nasopt.search.samplers import SAMPLERS
+from nasopt.search.storage import database_errors, driver_lock, open_storage, storage_url
+from nasopt.search.study import open_study, read_records, read_verification, write_verification
+from tests.conftest import TableEvaluator
+
+TABLE = TableEvaluator()
+
+
+def run(plan, database, n_trials, evaluator=TABLE, *, n_workers=2, stop=None, on_progress=None):
+    study = open_study(plan, database, create=True)
+    with ThreadPoolExecutor(n_workers) as executor:
+        driver = SearchDriver(
+            study, plan, evaluator, executor, n_workers, on_progress or (lambda _progress: None)
+        )
+        cause = driver.run(Limits(trials=n_trials), stop or threading.Event())
+    return study, driver.progress, cause
+
+
+def storage_of(study):
+    return study._storage._backend  # inside of Optuna's cache
+
+
+@pytest.fixture
+def database(tmp_path):
+    return tmp_path / "runs" / "study.db"
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_fills_a_study_that_optuna_and_its_dashboard_understand(plan, database, sampler):
+    plan = replace(plan, sampler=sampler)
+    study, progress, cause = run(plan, database, 30)
+    assert cause == "trials"
+    assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert study.metric_names == ["val_accuracy", "n_params"]
+    trials = study.get_trials()
+    assert [t.state.name for t in trials] == ["COMPLETE"] * 30
+    for trial in trials:
+        attrs = trial.user_attrs
+        assert {
+            "genome",
+            "macs",
+            "seed",
+            "curve",
+            "dead",
+            "duration_s",
+            "elapsed_s",
+        } <= attrs.keys()
+        feasible = trial.values[0] >= plan.bar
+        assert all(c <= 0 for c in trial.constraints.values()) == feasible
+        assert len(trial.constraints) == 1
+        assert f"filters_{trial.params['depth'] - 1}" in trial.params
+        assert f"filters_{trial.params['depth']}" not in trial.params
+    best = {t.number for t in study.best_trials}
+    assert best <= {
+        r.number for r in read_records(study, plan.space) if r.val_accuracy >= plan.bar
+    }
+    assert progress.smallest.n_params == min(
+        t.values[1] for t in trials if t.values[0] >= plan.bar
+    )
+    assert [r.number for r in progress.front] == [
+        r.number for r in pareto_front(read_records(study, plan.space))
+    ]
+
+
+def test_another_process_reads_while_the_driver_writes(plan, database):
+    study, _, _ = run(plan, database, 3)
+    with (
+        study._storage._backend.engine.connect()
+        if hasattr(study._storage, "_backend")
+        else study._storage.engine.connect() as connection
+    ):
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+    assert mode == "wal"
+    reader = optuna.load_study(study_name="table", storage=storage_url(database))
+    assert len(reader.trials) == 3
+
+
+def test_a_known_candidate_is_never_trained_again(plan, database):
+    trained = []
+
+    class Counting(TableEvaluator):
+        def __call__(self, candidate, seed):
+            trained.append(candidate)
+            return super().__call__(candidate, seed)
+
+    tiny = replace(
+        plan.space, depth=(2, 2), filters=(1, 1), kernel=(1, 1), activations=("relu", "tanh")
+    )
+    plan = replace(plan, space=tiny, sampler="random")
+    study, progress, _ = run(plan, database, 60, Counting(), n_workers=4)
+    assert (
+        len(trained) == len(set(trained)) == progress.n_trained <= 20
+    )  # 2 * 2 activations, 5 final ones
+    assert progress.n_trained + progress.n_duplicates == 60
+    records = {r.number: r for r in read_records(study, plan.space)}
+    for record in records.values():
+        if record.duplicate_of is not None:
+            assert record.val_accuracy == records[record.duplicate_of].val_accuracy
+            assert record.candidate == records[record.duplicate_of].candidate
+
+
+def test_a_space_that_is_used_up_ends_the_search(plan, database, monkeypatch):
+    monkeypatch.setattr("nasopt.search.driver.MAX_REPEATS_IN_A_ROW", 50)
+    tiny = replace(plan.space, depth=(2, 2), filters=(1, 1), kernel=(1, 1), activations=("relu",))
+    _, progress, cause = run(replace(plan, space=tiny, sampler="random"), database, 500)
+    assert cause == "exhausted"
+    assert progress.n_trained == 5
+
+
+def test_networks_above_the_cap_are_pruned_untrained(plan, database):
+    plan = replace(plan, space=replace(plan.space, max_params=1000), sampler="random")
+    study, progress, _ = run(plan, database, 40)
+    pruned = [r for r in read_records(study, plan.space) if r.state == "pruned"]
+    assert progress.n_pruned == len(pruned) > 0
+    for record in pruned:
+        assert record.n_params > 1000
+        assert (
+            record.reason
+            == f"{record.n_params} parameters are more than the study's max_params of 1000"
+        )
+
+
+def test_a_failure_is_recorded_and_the_search_goes_on(plan, database):
+    study, progress, _ = run(plan, database, 40, TableEvaluator(fail_tanh=True))
+    failed = [r for r in read_records(study, plan.space) if r.state == "failed"]
+    assert progress.n_failed == len(failed) > 0
+    assert {r.reason for r in failed} == {"the loss became nan"}
+    assert progress.n_trained + progress.n_duplicates + progress.n_failed == 40
+
+
+def broken(candidate, seed):
+    raise MemoryError("no memory left")
+
+
+def test_ten_failures_in_a_row_stop_the_search_with_the_reason(plan, database):
+    with pytest.raises(
+        SearchStoppedError,
+        match="10 trials in a row failed, the last because MemoryError: no memory left",
+    ):
+        run(plan, database, 100, broken)
+    study = open_study(plan, database, create=False)
+    assert 10 <= len(study.trials) <= 12
+    assert {t.state.name for t in study.trials} == {"FAIL"}
+
+
+def test_an_interrupted_search_finishes_what_runs_and_goes_on_later(plan, database):
+    stop = threading.Event()
+    _, progress, cause = run(
+        plan,
+        database,
+        50,
+        stop=stop,
+        on_progress=lambda p: stop.set() if p.n_trials >= 10 else None,
+    )
+    assert cause == "interrupted"
+    assert progress.n_running == 0
+    study, progress, cause = run(plan, database, 20)
+    assert cause == "trials"
+    assert [t.state.name for t in study.trials] == ["COMPLETE"] * 20
+
+
+def test_time_is_counted_over_all_runs_of_a_study(plan, database):
+    def slow(candidate, seed):
+        time.sleep(0.02)
+        return TableEvaluator()(candidate, seed)
+
+    study = open_study(plan, database, create=True)
+    with ThreadPoolExecutor(1) as executor:
+        SearchDriver(study, plan, slow, executor, 1).run(Limits(seconds=0.4), threading.Event())
+        n_trials = len(study.trials)
+        assert n_trials > 1
+        driver = SearchDriver(study, plan, slow, executor, 1)
+        assert driver.run(Limits(seconds=0.4), threading.Event()) == "budget"
+    assert len(study.trials) == n_trials
+
+
+def table_of(study, space):
+    return [
+        (r.number, r.state, r.candidate, r.evaluation, r.duplicate_of)
+        for r in read_records(study, space)
+    ]
+
+
+def test_a_sampler_draws_the_same_for_a_trial_whatever_came_between(plan, tmp_path):
+    plan = replace(plan, sampler="random")
+    whole, _, _ = run(plan, tmp_path / "a" / "study.db", 30, n_workers=1)
+    for n_trials in (7, 8, 20, 30):
+        parts, _, _ = run(plan, tmp_path / "b" / "study.db", n_trials, n_workers=1)
+    assert table_of(whole, plan.space) == table_of(parts, plan.space)
+
+
+DRIVER = """
+import sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from nasopt.genome import ImageShape
+from nasopt.search.driver import Limits, SearchDriver
+from nasopt.search.plan import SearchPlan
+from nasopt.search.study import open_study
+from nasopt.search.storage import driver_lock
+from nasopt.space import SearchSpace
+from tests.conftest import TableEvaluator
+
+def slow(candidate, seed):
+    time.sleep(0.02)
+    return TableEvaluator()(candidate, seed)
+
+space = SearchSpace(ImageShape(1, 28, 28), 10, depth=(2, 4), filters=(1, 6), lr=(2e-3, 2e-3), lr_decay=(0.05, 0.05))
+plan = SearchPlan("table", space, bar=0.75, seed=7, sampler="random", population_size=4, identity={"seed": 7})
+database = Path(sys.argv[1])
+study = open_study(plan, database, create=True)
+print("open", flush=True)
+with driver_lock(database), ThreadPoolExecutor(2) as executor:
+    SearchDriver(study, plan, slow, executor, 2).run(Limits(trials=int(sys.argv[2])), threading.Event())
+"""
+
+
+def test_killed_at_any_moment_nothing_completed_is_lost(plan, tmp_path):
+    plan = replace(plan, sampler="random")
+    database = tmp_path / "runs" / "study.db"
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    command = [sys.executable, str(script), str(database), "40"]
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    rng = random.Random(3)
+    kills, completed_before = 0, []
+    while True:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment
+        ) as driver:
+            driver.stdout.readline()
+            try:
+                driver.wait(timeout=rng.uniform(0.1, 0.7))
+            except subprocess.TimeoutExpired:
+                driver.send_signal(signal.SIGKILL)
+                kills += 1
+        study = open_study(plan, database, create=False)
+        rows = table_of(study, plan.space)
+        completed = [row for row in rows if row[1] == "complete"]
+        assert set(map(str, completed_before)) <= set(map(str, completed))
+        completed_before = completed
+        if driver.returncode == 0:
+            break
+    assert kills >= 4
+    assert [row[1] for row in rows] == ["complete"] * 40
+    whole, _, _ = run(plan, tmp_path / "whole" / "study.db", 40, n_workers=1)
+    assert [row[:4] for row in table_of(whole, plan.space)] == [row[:4] for row in rows]
+
+
+def test_a_second_driver_is_told_who_holds_the_study(plan, database):
+    study, _, _ = run(plan, database, 1)
+    with driver_lock(database):
+        holder = json.loads(database.with_name("study.db.driver.json").read_text())
+        assert holder["pid"] == os.getpid()
+        with (
+            pytest.raises(
+                StudyLockedError,
+                match=rf"driven by process {os.getpid()} on .* since .*; wait for it, or end it",
+            ),
+            driver_lock(database),
+        ):
+            pass
+    with driver_lock(database):
+        pass
+    del study
+
+
+def test_a_study_with_other_settings_is_refused(plan, database):
+    run(plan, database, 1)
+    with pytest.raises(StudyError, match=r"other settings \(seed was 7, is 8\); undo the change"):
+        open_study(replace(plan, identity={"seed": 8}), database, create=True)
+    with pytest.raises(
+        StudyError, match=r"holds the study 'table', not 'other'; choose another file"
+    ):
+        open_study(replace(plan, name="other"), database, create=True)
+
+
+def test_a_study_of_another_format_is_refused(plan, database):
+    study, _, _ = run(plan, database, 1)
+    study.set_user_attr("nasopt:format", 99)
+    with pytest.raises(StudyError, match="has study format 99, this nasopt writes format 1"):
+        open_study(plan, database, create=True)
+
+
+def test_a_study_of_another_optuna_is_refused(plan, database):
+    study, _, _ = run(plan, database, 1)
+    with open_storage(database, create=False).engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'v9.9.9'")
+    del study
+    with pytest.raises(StudyError, match="written by another version of Optuna"):
+        open_study(plan, database, create=True)
+
+
+def test_files_that_are_no_study(plan, tmp_path):
+    with pytest.raises(StudyError, match="there is no study at .* run 'nasopt search' first"):
+        open_study(plan, tmp_path / "absent.db", create=False)
+    text = tmp_path / "text.db"
+    text.write_text("hello, this is no database")
+    with pytest.raises(StudyError, match="it is not an SQLite database"):
+        open_study(plan, text, create=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StudyError, match="cannot make the folder"):
+        open_study(plan, tmp_path / "file" / "study.db", create=True)
+
+
+def test_a_damaged_database_is_named(plan, database):
+    study, _, _ = run(plan, database, 5)
+    study._storage.remove_session()
+    del study
+    content = bytearray(database.read_bytes())
+    content[4096:] = b"\\xff" * (len(content) - 4096)
+    database.write_bytes(bytes(content))
+    for suffix in ("-wal", "-shm"):
+        database.with_name(database.name + suffix).unlink(missing_ok=True)
+    with pytest.raises(StudyError, match="damaged or not a study"):
+        open_study(plan, database, create=True)
+
+
+def test_a_full_disk_stops_the_search_and_loses_nothing(plan, database):
+    study, _, _ = run(plan, database, 5)
+    before = table_of(study, plan.space)
+    storage = storage_of(study)
+
+    @sqlalchemy.event.listens_for(storage.engine, "connect")
+    def limit(connection, _record):
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+
+    storage.engine.dispose()
+    with (
+        pytest.raises(
+            StudyError,
+            match=r"the disk is full .*; free some space and run the same command again",
+        ),
+        database_errors(database),
+        ThreadPoolExecutor(1) as executor,
+    ):
+        SearchDriver(study, plan, TableEvaluator(), executor, 1).run(
+            Limits(trials=500), threading.Event()
+        )
+    study, progress, _ = run(plan, database, 40)
+    assert table_of(study, plan.space)[:5] == before
+    assert progress.n_trained + progress.n_duplicates == 40
+
+
+def test_verifications_are_kept_in_the_study(plan, database):
+    study, progress, _ = run(plan, database, 10)
+    record = progress.front[-1]
+    assert read_verification(study, record, 0.75).seeds == ()
+    seeds = (SeedResult(1, 11, 0.77, 0.78, 0.79, dead=False),)
+    verification = Verification(record.number, record.candidate, record.n_params, 0.75, seeds)
+    write_verification(study, verification)
+    again = open_study(plan, database, create=False)
+    assert read_verification(again, record, 0.75) == verification
+
+
+def test_the_choice_is_noted_where_the_dashboard_shows_it(plan, database):
+    from optuna_dashboard import get_note
+
+    study, progress, _ = run(plan, database, 10)
+    first, last = progress.front[0], progress.front[-1]
+    seeds = (SeedResult(1, 11, 0.77, 0.78, 0.79, dead=False),)
+    for record in (first, last):
+        verification = Verification(record.number, record.candidate, record.n_params, 0.75, seeds)
+        annotate_choice(study, verification, ["It is the smallest."])
+    assert str(last.candidate.genome) in get_note(study)
+    assert "It is the smallest." in get_note(
+        optuna.trial.Trial(study, study.trials[last.number]._trial_id)
+    )
+    assert f"now it is trial {last.number}" in get_note(
+        optuna.trial.Trial(study, study.trials[first.number]._trial_id)
+    )
+
+
+def test_where_a_search_stands_can_be_read_from_its_records(plan, database):
+    study, progress, _ = run(plan, database, 15)
+    again = summarize(read_records(study, plan.space), plan.bar)
+    assert replace(again, latest=None) == replace(progress, latest=None)
+    assert again.to_json()["n_trials"] == 15

@@ -1,0 +1,93 @@
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasopt.errors import GenomeError, SettingsError
+from nasopt.genome import Genome, ImageShape
+from nasopt.records import Candidate
+from nasopt.space import SearchSpace
+
+FASHION = ImageShape(1, 28, 28)
+SPACES = (
+    SearchSpace(FASHION, 10),
+    SearchSpace(FASHION, 10, depth=(3, 3), kernel=(3, 3), final_activations=("swish",)),
+    SearchSpace(ImageShape(3, 8, 9), 4, depth=(2, 8), kernel=(1, 7), lr=(1e-3, 1e-3)),
+    SearchSpace(ImageShape(1, 7, 7), 2, kernel=(3, 7)),
+)
+
+
+@given(st.sampled_from(SPACES), st.integers(0, 2**32))
+def test_samples_are_legal_in_bounds_and_come_back_from_their_parameters(space, seed):
+    candidate = space.sample(np.random.default_rng(seed))
+    genome = candidate.genome
+    genome.feature_maps(space.image)
+    assert space.depth[0] <= len(genome.layers) <= space.depth[1]
+    for layer in genome.layers:
+        assert space.filters[0] <= layer.filters <= space.filters[1]
+        assert space.kernel[0] <= layer.kernel <= space.kernel[1]
+    assert space.lr[0] <= candidate.lr <= space.lr[1]
+    params = space.to_params(candidate)
+    assert space.from_params(params) == candidate
+
+
+@given(st.sampled_from(SPACES), st.integers(0, 2**32))
+def test_optuna_sees_the_same_candidate_under_the_same_parameters(space, seed):
+    candidate = space.sample(np.random.default_rng(seed))
+    params = space.to_params(candidate)
+    trial = optuna.trial.FixedTrial(params)
+    assert space.suggest(trial) == candidate
+    assert trial.params == params
+
+
+def test_parameters_exist_only_where_there_is_a_choice():
+    space = SPACES[1]
+    genome = Genome.parse("RC 2 3 relu;RC 2 3 relu;NC 2 3 relu;FL swish")
+    params = space.to_params(Candidate(genome, 0.01, 0.05))
+    assert params.keys() == {
+        "type_0", "type_1", "lr", "lr_decay",
+        *(f"{name}_{i}" for name in ("filters", "activation") for i in range(3)),
+    }  # fmt: skip
+
+
+def test_every_kind_of_layer_is_sampled_everywhere():
+    space = SearchSpace(FASHION, 10, depth=(4, 4))
+    rng = np.random.default_rng(0)
+    kinds = [tuple(layer.kind for layer in space.sample(rng).genome.layers) for _ in range(300)]
+    assert len(set(kinds)) == 6
+
+
+def test_candidates_outside_are_refused():
+    space = SearchSpace(FASHION, 10, filters=(1, 4))
+    genome = Genome.parse("RC 5 1 relu;RC 1 1 relu;FL relu")
+    with pytest.raises(GenomeError, match=r"filters_0 is 5, outside of the space's 1 to 4"):
+        space.to_params(Candidate(genome, 0.01, 0.05))
+    with pytest.raises(GenomeError, match="the parameter depth is missing"):
+        space.from_params({})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"depth": (1, 4)}, r"space.depth is \[1, 4\], but a genome has exactly two RC"),
+        ({"depth": (5, 3)}, r"space.depth is reversed: 5 is above 3; write \[3, 5\]"),
+        ({"kernel": (5, 3)}, r"space.kernel is reversed"),
+        ({"kernel": (1, 9)}, r"space.kernel ends at 9; the largest kernel is 7"),
+        ({"kernel": (0, 3)}, r"the smallest kernel is 1x1"),
+        ({"filters": (0, 3)}, r"at least one filter"),
+        ({"lr": (0.0, 0.1)}, r"space.lr must be above 0"),
+        ({"activations": ()}, r"space.activations must be distinct names"),
+        ({"activations": ("relu", "elu")}, r"space.activations must be distinct names of relu"),
+        ({"final_activations": ("relu", "relu")}, r"distinct"),
+        ({"max_params": 700}, r"max_params is 700, but the smallest network .* has 782"),
+        (
+            {"image": ImageShape(1, 4, 4), "kernel": (3, 5)},
+            r"no room for two reductions of a 1x4x4 image",
+        ),
+    ],
+)
+def test_impossible_spaces_are_refused(changes, message):
+    values = {"image": FASHION, "n_classes": 10} | changes
+    with pytest.raises(SettingsError, match=message):
+        SearchSpace(**values)
