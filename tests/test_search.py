@@ -3,12 +3,15 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,6 +217,7 @@ def test_a_sampler_draws_the_same_for_a_trial_whatever_came_between(plan, tmp_pa
 DRIVER = """
 import sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from nasopt.genome import ImageShape
@@ -324,6 +328,49 @@ def test_files_that_are_no_study(plan, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyError, match="cannot make the folder"):
         open_study(plan, tmp_path / "file" / "study.db", create=True)
+
+
+@pytest.fixture
+def unprivileged():
+    """A folder of mode 755, and what makes this process an ordinary user without rights to it."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o755)
+
+    @contextmanager
+    def drop_rights():
+        folder.chmod(0o555)
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+            try:
+                yield
+            finally:
+                os.seteuid(0)
+        else:
+            yield
+        folder.chmod(0o755)
+
+    yield folder, drop_rights
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_a_folder_without_write_access_says_so(plan, unprivileged):
+    folder, drop_rights = unprivileged
+    with drop_rights(), pytest.raises(StudyError, match="cannot make the folder .*--database"):
+        open_study(plan, folder / "runs" / "study.db", create=True)
+    with drop_rights(), pytest.raises(StudyError, match="is not writable .*--database"):
+        open_study(plan, folder / "study.db", create=True)
+    run(plan, folder / "study.db", 2)
+
+    def drive():
+        open_study(plan, folder / "study.db", create=True)
+        with driver_lock(folder / "study.db"):
+            pass
+
+    with drop_rights(), pytest.raises(StudyError, match=r"not writable|cannot write in"):
+        drive()
+    study, _, _ = run(plan, folder / "study.db", 3)
+    assert len(study.trials) == 3
 
 
 def test_a_damaged_database_is_named(plan, database):

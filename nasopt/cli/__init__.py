@@ -62,7 +62,7 @@ def main() -> None:
         else:
             message = f"a bug in nasopt: {error!r}; run again with --debug and report it"
             code = _fail(error, message, debug=debug)
-    sys.exit(code)
+    sys.exit(code or 0)
 
 
 def _fail(error: Exception, message: str, *, debug: bool) -> int:

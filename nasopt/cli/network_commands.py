@@ -1,6 +1,7 @@
 """The commands on one network or on the machine: train, describe, data, doctor."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -38,23 +39,23 @@ def train(
     recipe = Recipe(lr=lr, lr_decay=lr_decay, epochs=epochs)
     source = DataSource.parse(data or FASHION_MNIST)
 
-    def show(result: EpochResult) -> None:
+    def show(number: int, result: EpochResult) -> None:
         if not as_json:
             out.print(
-                f"epoch {result.epoch:>3}  train loss {result.train_loss:.4f}  train accuracy {result.train_accuracy:.2%}  "
+                f"seed {number}  epoch {result.epoch:>3}  train loss {result.train_loss:.4f}  train accuracy {result.train_accuracy:.2%}  "
                 f"test loss {result.loss:.4f}  test accuracy {result.accuracy:.2%}",
                 highlight=False,
             )
 
     results = []
     for number in range(seed, seed + seeds):
-        if not as_json:
-            out.print(f"seed {number}: {parsed}", highlight=False)
-        result = train_reference(parsed, recipe, number, source, engine=engine, on_epoch=show)
+        result = train_reference(
+            parsed, recipe, number, source, engine=engine, on_epoch=partial(show, number)
+        )
         results.append((number, result))
         if not as_json:
             out.print(
-                f"best epoch {result.best.epoch}: test accuracy {result.best.accuracy:.2%}, train accuracy {result.best.train_accuracy:.2%}; "
+                f"seed {number}  best epoch {result.best.epoch}: test accuracy {result.best.accuracy:.2%}, train accuracy {result.best.train_accuracy:.2%}; "
                 f"last epoch {result.last.epoch}: test accuracy {result.last.accuracy:.2%}; {result.n_params:,} parameters"
                 + ("; dead: one class for every image" if result.dead else ""),
                 highlight=False,

@@ -1,0 +1,341 @@
+"""The command line, with real training on a small part of Fashion-MNIST."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+
+from nasopt.cli import main
+from nasopt.model import load_model, read_metadata
+
+GENOME = "RC 4 3 relu;RC 6 3 gelu;FL swish"
+PROGRAM = (sys.executable, "-m", "nasopt")
+
+
+@pytest.fixture
+def nasopt(capsys, monkeypatch):
+    """Runs a command in this process: its exit code, stdout and stderr."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["nasopt", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_describe_prints_the_layers_as_table_and_as_json(nasopt):
+    code, out, _ = nasopt("describe", GENOME)
+    assert code == 0
+    assert "RC 4 3 relu" in out
+    assert "4x13x13" in out
+    code, out, err = nasopt("describe", GENOME, "--json")
+    document = json.loads(out)
+    assert (code, err) == (0, "")
+    assert document.keys() == {"genome", "n_params", "macs", "peak_bytes", "layers"}
+    assert document["genome"] == "RC 4 3 relu;RC 6 3 gelu;FL swish;"
+    assert document["n_params"] == sum(layer["n_params"] for layer in document["layers"]) == 1360
+    code, out, _ = nasopt("describe", GENOME, "--image", "3x32x32", "--classes", "4", "--json")
+    assert json.loads(out)["layers"][0]["output"] == [4, 15, 15]
+
+
+def test_describe_loads_neither_torch_nor_optuna():
+    code = (
+        "import sys; sys.argv = ['nasopt', 'describe', 'RC 1 1 relu;RC 1 1 relu;FL relu']\n"
+        "from nasopt.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: print([m for m in ('torch', 'optuna', 'plotly') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["describe", "XX"], "error: part 1 ('XX'): unknown layer type"),
+        (
+            ["describe", GENOME, "--image", "28"],
+            "error: an image shape is channels x height x width",
+        ),
+        (["train", GENOME, "--lr", "0"], "error: lr must be a number above 0"),
+        (["train", GENOME, "--data", "absent.npz"], "error: there is no data file absent.npz"),
+        (["train", GENOME, "--data", "nonsense"], "error: unknown data source 'nonsense'"),
+        (
+            ["train", GENOME, "--engine", "tortch"],
+            "error: unknown engine 'tortch'; did you mean 'torch'",
+        ),
+        (["search", "absent.toml"], "error: there is no study file absent.toml"),
+        (["nonsense"], "No such command"),
+        (["search", "--budgt", "3m"], "No such option"),
+        (["describe"], "Missing argument"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_code_2(nasopt, words, message):
+    code, out, err = nasopt(*words)
+    assert code == 2
+    assert out == ""
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err
+    if message.startswith("error"):
+        assert len(err.splitlines()) == 1
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(nasopt):
+    for words in (["--debug", "describe", "XX"], ["describe", "XX", "--debug"]):
+        code, _, err = nasopt(*words)
+        assert code == 2
+        assert "Traceback" in err
+
+
+def test_a_bug_is_reported_as_one(nasopt, monkeypatch):
+    def broken(*_args):
+        raise RuntimeError("surprise")
+
+    monkeypatch.setattr("nasopt.cost.count_cost", broken)
+    code, _, err = nasopt("describe", GENOME)
+    assert code == 2
+    assert "a bug in nasopt: RuntimeError('surprise')" in err
+
+
+def test_train_prints_epochs_and_accuracies(nasopt, small_npz):
+    code, out, _ = nasopt(
+        "train",
+        GENOME,
+        "--data",
+        small_npz,
+        "--epochs",
+        2,
+        "--lr",
+        0.03,
+        "--seeds",
+        2,
+        "--bar",
+        0.2,
+    )
+    assert code == 0
+    assert out.count("epoch   1") == out.count("epoch   2") == 2
+    assert out.count("best epoch ") == 2
+    assert out.count("1,360 parameters") == 2
+    assert "2 seeds, last epoch: mean" in out
+    code, out, err = nasopt(
+        "train", GENOME, "--data", small_npz, "--epochs", 2, "--lr", 0.03, "--seeds", 2, "--json"
+    )
+    document = json.loads(out)
+    assert (code, err) == (0, "")
+    assert {"genome", "n_params", "seeds"} <= document.keys()
+    for seed in document["seeds"]:
+        assert {
+            "seed",
+            "curve",
+            "test_accuracy",
+            "best_test_accuracy",
+            "train_accuracy",
+        } <= seed.keys()
+        assert seed["test_accuracy"] == seed["curve"][-1]["accuracy"]
+        assert seed["best_test_accuracy"] == max(epoch["accuracy"] for epoch in seed["curve"])
+
+
+def test_the_main_job_from_search_to_weights(nasopt, study_file):
+    code, out, err = nasopt("front", study_file)
+    assert (code, out) == (2, "")
+    assert "there is no study at" in err
+    code, out, err = nasopt("search", study_file)
+    assert code == 0
+    assert "6 trials are done; search on with more --trials" in out
+    assert "smallest above the bar" in err
+
+    code, out, err = nasopt("status", study_file, "--json")
+    status = json.loads(out)
+    assert status["n_trials"] == 6
+    assert (
+        optuna.load_study(study_name="tiny", storage=status["storage"]).trials[5].state.name
+        == "COMPLETE"
+    )
+
+    code, out, _ = nasopt("front", study_file, "--json")
+    front = json.loads(out)
+    assert code == 0
+    assert {"genome", "n_params", "val_accuracy"} <= front[0].keys()
+    code, out, _ = nasopt("front", study_file)
+    assert front[0]["genome"] in out
+
+    code, out, err = nasopt("select", study_file)
+    assert code == 0
+    assert "trained), mean" in err
+    folder = study_file.parent / "runs" / "tiny"
+    selection = json.loads((folder / "selection.json").read_text())
+    chosen = selection["chosen"]
+    assert chosen["genome"] in out
+    assert f"parameters  {chosen['n_params']:,}" in out
+    assert "optuna-dashboard sqlite:///" in out
+    metadata = read_metadata(folder / "model.safetensors")
+    assert metadata["genome"] == chosen["genome"]
+    assert (
+        sum(p.numel() for p in load_model(folder / "model.safetensors").parameters())
+        == chosen["n_params"]
+    )
+    assert chosen["genome"] in (folder / "report.html").read_text()
+
+    # Again: all is known, nothing is trained, nothing is lost.
+    code, again, err = nasopt("select", study_file)
+    assert (code, again) == (0, out)
+    assert "trained)" not in err
+    (folder / "model.safetensors").unlink()
+    code, out, _ = nasopt("select", study_file, "--json")
+    document = json.loads(out)
+    assert document["chosen"] == chosen
+    assert read_metadata(folder / "model.safetensors") == metadata
+    code, out, _ = nasopt("report", study_file, "--json")
+    assert json.loads(out) == {"report": str(folder / "report.html")}
+
+    # More trials: it goes on where it was.
+    code, out, err = nasopt("search", study_file, "--trials", 8, "--json")
+    document = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (document["n_trials"], document["stopped_by"]) == (8, "trials")
+
+
+def test_weights_on_disk_give_the_accuracy_that_is_claimed(nasopt, study_file, small_npz):
+    from nasopt.data import DataSource, load_test
+    from nasopt.training.torch_engine import evaluate_with_torch
+
+    nasopt("search", study_file, "--quiet")
+    nasopt("select", study_file, "--quiet")
+    path = study_file.parent / "runs" / "tiny" / "model.safetensors"
+    test = load_test(DataSource(small_npz)).split
+    _, accuracy, _ = evaluate_with_torch(load_model(path), test)
+    assert accuracy == pytest.approx(
+        float(read_metadata(path)["test_accuracy"]), abs=1.5 / len(test)
+    )
+
+
+def test_nothing_above_the_bar_is_code_1(nasopt, study_file):
+    study_file.write_text(study_file.read_text().replace("bar = 0.3", "bar = 0.999"))
+    assert nasopt("search", study_file)[0] == 0
+    code, out, _ = nasopt("front", study_file)
+    assert code == 1
+    code, out, _ = nasopt("select", study_file)
+    assert code == 1
+    assert "No network is verified above 99.9%." in out
+    assert "Search longer, lower the bar, or allow larger networks." in out
+
+
+def test_changed_settings_and_wrong_options_lose_nothing(nasopt, study_file):
+    nasopt("search", study_file, "--trials", 2)
+    text = study_file.read_text()
+    study_file.write_text(text.replace("epochs = 2", "epochs = 3"))
+    code, _, err = nasopt("search", study_file)
+    assert code == 2
+    assert "training.epochs was 2, is 3; undo the change, give the study another name" in err
+    study_file.write_text(text)
+    code, _, err = nasopt("search", study_file, "--budget", "soon")
+    assert (code, "is not a duration" in err) == (2, True)
+    assert nasopt("status", study_file, "--json")[0] == 0
+
+
+def test_a_relative_data_file_is_relative_to_the_study(nasopt, study_file, small_npz, monkeypatch):
+    text = study_file.read_text().replace(str(small_npz), "mine.npz")
+    study_file.write_text(text)
+    (study_file.parent / "mine.npz").write_bytes(small_npz.read_bytes())
+    code, _, _ = nasopt("search", study_file, "--trials", 1)
+    assert code == 0
+
+
+def start(study_file, *words):
+    command = [*PROGRAM, "search", str(study_file), "--trials", "400", "--workers", "2", *words]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path.cwd()
+    )
+
+
+def wait_for_trials(study_file, n_trials):
+    url = f"sqlite:///{study_file.parent / 'runs' / 'tiny' / 'study.db'}"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            study = optuna.load_study(study_name="tiny", storage=url)
+            if sum(t.state.is_finished() for t in study.get_trials(deepcopy=False)) >= n_trials:
+                return study
+        except Exception:  # the driver is still creating the study
+            pass
+        time.sleep(0.2)
+    raise AssertionError(f"no {n_trials} trials in 60 s")
+
+
+def test_ctrl_c_ends_after_the_running_trials_with_code_130(study_file):
+    with start(study_file) as process:
+        wait_for_trials(study_file, 2)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopping after the running trials" in err
+    assert "interrupted; run the same command to go on" in out
+    study = wait_for_trials(study_file, 2)
+    assert {t.state.name for t in study.trials} <= {"COMPLETE"}
+
+
+def test_killed_a_search_goes_on_with_the_trial_in_flight(nasopt, study_file):
+    with start(study_file) as process:
+        wait_for_trials(study_file, 3)
+        process.kill()
+        process.communicate()
+    before = wait_for_trials(study_file, 3).get_trials()
+    done = {t.number: t.values for t in before if t.state.name == "COMPLETE"}
+    n_trials = len(before) + 2
+    assert nasopt("search", study_file, "--trials", n_trials)[0] == 0
+    after = wait_for_trials(study_file, n_trials).get_trials()
+    assert [t.number for t in after] == list(range(n_trials))
+    assert {t.state.name for t in after} == {"COMPLETE"}
+    assert {number: after[number].values for number in done} == done
+
+
+def test_a_second_search_on_the_same_study_is_refused(nasopt, study_file):
+    with start(study_file) as process:
+        wait_for_trials(study_file, 1)
+        code, _, err = nasopt("search", study_file)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert code == 2
+    assert f"is being driven by process {process.pid}" in err
+
+
+def test_data_and_doctor_tell_what_is_there(nasopt, small_npz):
+    code, out, _ = nasopt("data", small_npz, "--json")
+    document = json.loads(out)
+    assert (document["n_train"] + document["n_val"], document["n_test"]) == (2400, 500)
+    assert nasopt("data", small_npz)[0] == 0
+    code, out, _ = nasopt("doctor", "--json")
+    assert code == 0
+    assert {check["name"]: check["ok"] for check in json.loads(out)}["fashion-mnist"] is True
+
+
+def test_doctor_says_what_to_do_about_a_problem(nasopt, tmp_path, monkeypatch):
+    monkeypatch.setenv("NASOPT_DATA", str(tmp_path / "absent"))
+    code, out, _ = nasopt("doctor")
+    assert code == 2
+    assert "PROBLEM  fashion-mnist: there is no folder" in out
+
+
+def test_version_and_help(nasopt):
+    assert nasopt("--version")[1].startswith("nasopt 0.")
+    _, out, _ = nasopt("--help")
+    for command in (
+        "search",
+        "status",
+        "front",
+        "select",
+        "train",
+        "describe",
+        "report",
+        "data",
+        "doctor",
+    ):
+        assert command in out

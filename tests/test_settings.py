@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import pytest
+
+from nasopt.data import DataSource
+from nasopt.errors import SettingsError
+from nasopt.settings import StudyFile, parse_duration, read_study_file, run_folder
+
+MINIMAL = 'name = "a"\nbar = 0.75\n'
+
+
+def read(tmp_path, text):
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    return read_study_file(path)
+
+
+def test_the_study_that_is_shipped_is_valid():
+    settings = read_study_file(Path("studies/fashion-mnist.toml"))
+    plan = settings.plan(DataSource())
+    assert plan.bar == 0.75
+    assert plan.space.image == (1, 28, 28)
+    assert settings.recipe.patience is None
+
+
+def test_defaults_are_the_reference_recipe(tmp_path):
+    settings = read(tmp_path, MINIMAL)
+    space = settings.plan(DataSource()).space
+    assert (space.lr, space.lr_decay) == ((2e-3, 2e-3), (0.05, 0.05))
+    assert (settings.training.epochs, settings.training.batch_size) == (10, 128)
+    assert settings.search.sampler == "nsga2"
+
+
+def test_a_number_fixes_a_range(tmp_path):
+    settings = read(tmp_path, MINIMAL + "[space]\ndepth = 3\nlr = 0.01\nkernel = [2, 4]\n")
+    space = settings.plan(DataSource()).space
+    assert (space.depth, space.lr, space.kernel) == ((3, 3), (0.01, 0.01), (2, 4))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('name = "a"', r"the key 'bar' is missing; add it"),
+        (MINIMAL + "sead = 3", r"unknown key 'sead'; did you mean 'seed'\? known are bar, data"),
+        (MINIMAL + "[space]\nkernal = 3", r"unknown key 'space.kernal'; did you mean 'kernel'"),
+        (MINIMAL + "[spase]\nkernel = 3", r"unknown key 'spase'; did you mean 'space'"),
+        ('name = "a"\nbar = 75', r"bar: .*less than 1 \(found 75\); write it as a fraction, 0.75 for 75 %"),
+        ('name = "../a"\nbar = 0.7', r"name: .*pattern"),
+        (MINIMAL + "[search]\nsampler = 'nsga'", r"search.sampler: .*'nsga2', 'tpe' or 'random'"),
+        (MINIMAL + "[search]\nbudget = 'soon'", r"search.budget: 'soon' is not a duration above zero; write for example 90s"),
+        (MINIMAL + "[space]\nkernel = [1, 2, 3]", r"space.kernel: "),
+        (MINIMAL + "[space]\nfilters = ['a', 3]", r"space.filters.0: .*integer"),
+        (MINIMAL + "[training]\nepochs = 0", r"training.epochs: .*greater than or equal to 1"),
+        ("name = ", r"is not valid TOML: "),
+    ],
+)  # fmt: skip
+def test_wrong_files_are_explained(tmp_path, text, message):
+    with pytest.raises(SettingsError, match=message):
+        read(tmp_path, text)
+
+
+def test_an_impossible_space_is_refused(tmp_path):
+    settings = read(tmp_path, MINIMAL + "[space]\ndepth = [1, 1]\n")
+    with pytest.raises(SettingsError, match="a genome has exactly two RC layers"):
+        settings.plan(DataSource())
+
+
+def test_a_missing_file_names_those_that_are_there(tmp_path):
+    (tmp_path / "other.toml").write_text(MINIMAL)
+    with pytest.raises(
+        SettingsError,
+        match=r"no study file .*study.toml; study files in that folder: .*other.toml",
+    ):
+        read_study_file(tmp_path / "study.toml")
+
+
+def test_what_must_not_change_is_the_identity(tmp_path):
+    source = DataSource()
+    before = read(tmp_path, MINIMAL).plan(source).identity
+    same = read(tmp_path, MINIMAL + "[search]\nbudget = '2h'\n[selection]\nseeds = 9\n").plan(
+        source
+    )
+    other = read(tmp_path, MINIMAL + "[space]\nfilters = [1, 9]\n").plan(source).identity
+    assert same.identity == before
+    assert {key for key in before if before[key] != other[key]} == {"space.filters"}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90s", 90),
+        ("15m", 900),
+        ("1.5h", 5400),
+        ("1h30m", 5400),
+        ("2d", 172800),
+        (900, 900),
+        ("45", 45),
+    ],
+)
+def test_durations(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "15 minutes", "-3m", "0s", "m", "1x"])
+def test_texts_that_are_no_durations(text):
+    with pytest.raises(ValueError, match="is not a duration above zero"):
+        parse_duration(text)
+
+
+def test_results_lie_beside_the_study_file():
+    settings = StudyFile(name="digits", bar=0.9)
+    assert run_folder(Path("x/study.toml"), settings) == Path("x/runs/digits")

@@ -1,0 +1,105 @@
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nasopt.data import DataSource, load_test
+from nasopt.errors import DivergedError
+from nasopt.evaluation import TrainingEvaluator, evaluate
+from nasopt.genome import Genome
+from nasopt.records import Candidate, Verification, trial_seed
+from nasopt.reference import judge, summarize_seeds, train_reference
+from nasopt.selection import SelectionRule
+from nasopt.training import Recipe, train
+from nasopt.verification import FinalTraining, final_data, verify
+
+CANDIDATE = Candidate(Genome.parse("RC 4 3 relu;RC 6 3 gelu;FL swish"), 0.03, 0.1)
+RECIPE = Recipe(epochs=2, patience=None)
+
+
+def test_an_evaluation_is_the_training_of_the_candidate(small, small_npz):
+    evaluation = evaluate(CANDIDATE, 3, small, RECIPE)
+    result = train(CANDIDATE.genome, replace(RECIPE, lr=0.03, lr_decay=0.1), 3, small)
+    assert evaluation.val_accuracy == result.last.accuracy
+    assert evaluation.curve == tuple(epoch.accuracy for epoch in result.epochs)
+    assert evaluation.train_accuracy == result.last.train_accuracy
+    again = TrainingEvaluator(DataSource(small_npz), RECIPE)(CANDIDATE, 3)
+    assert replace(again, duration_s=0) == replace(evaluation, duration_s=0)
+
+
+def test_final_data_are_all_training_images_and_the_test_images(small_npz):
+    data = final_data(DataSource(small_npz))
+    assert len(data.train) == 2400
+    assert np.array_equal(data.val.images, load_test(DataSource(small_npz)).split.images)
+
+
+@pytest.fixture
+def start():
+    return Verification(4, CANDIDATE, 1000, 0.2, ())
+
+
+def test_seeds_other_than_the_searchs_are_trained_and_judged_on_test(small_npz, start):
+    source = DataSource(small_npz)
+    seen = []
+    with ThreadPoolExecutor(1) as executor:
+        done = verify(
+            start,
+            SelectionRule(bar=0.2, n_seeds=3),
+            9,
+            FinalTraining(source, RECIPE),
+            executor,
+            lambda verification, replicate, result: seen.append(
+                (len(verification.seeds), replicate, result)
+            ),
+        )
+    assert [s.replicate for s in done.seeds] == [1, 2, 3]
+    assert [s.seed for s in done.seeds] == [trial_seed(9, CANDIDATE.genome, r) for r in (1, 2, 3)]
+    assert trial_seed(9, CANDIDATE.genome) not in [s.seed for s in done.seeds]
+    assert sorted(n for n, _, _ in seen) == [1, 2, 3]
+    expected = FinalTraining(source, RECIPE)(CANDIDATE, done.seeds[1].seed)
+    assert done.seeds[1].test_accuracy == expected.last.accuracy
+    assert done.seeds[1].best_test_accuracy == expected.best.accuracy
+
+
+def test_known_seeds_are_not_trained_again_and_a_lost_cause_ends_early(small_npz, start):
+    calls = []
+
+    def training(candidate, seed):
+        calls.append(seed)
+        raise DivergedError("the loss became nan")
+
+    with ThreadPoolExecutor(1) as executor:
+        rule = SelectionRule(bar=0.2, n_seeds=6, min_pass_rate=0.5)
+        lost = verify(start, rule, 9, training, executor, lambda *_: None)
+        assert 4 <= len(lost.seeds) <= 6  # the fourth failure decides
+        assert {(s.test_accuracy, s.dead) for s in lost.seeds} == {(0.0, True)}
+        n_calls = len(calls)
+        assert verify(lost, rule, 9, training, executor, lambda *_: None) == lost
+        assert len(calls) == n_calls
+
+
+def test_the_reference_function_returns_what_the_task_says(small_npz, monkeypatch):
+    source = DataSource(small_npz)
+    result = train_reference(CANDIDATE.genome, Recipe(lr=0.03, epochs=3), 1, source)
+    by_hand = train(CANDIDATE.genome, Recipe(lr=0.03, epochs=3), 1, final_data(source))
+    assert result.epochs == by_hand.epochs
+    monkeypatch.setattr("nasopt.reference.DataSource", lambda: source)
+    best, train_accuracy, n_params = judge(str(CANDIDATE.genome), lr=0.03, seed=1)
+    assert n_params == result.n_params
+    full = train_reference(CANDIDATE.genome, Recipe(lr=0.03), 1, source)
+    assert (best, train_accuracy) == (full.best.accuracy, full.best.train_accuracy)
+
+
+def test_several_seeds_are_summarized(small_npz):
+    source = DataSource(small_npz)
+    results = [
+        (s, train_reference(CANDIDATE.genome, Recipe(lr=0.03, epochs=2), s, source))
+        for s in (0, 1)
+    ]
+    summary = summarize_seeds(results, bar=0.2)
+    accuracies = [r.last.accuracy for _, r in results]
+    assert summary["test_accuracy_mean"] == pytest.approx(np.mean(accuracies))
+    assert summary["test_accuracy_sd"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert summary["pass_rate"] == np.mean([a > 0.2 for a in accuracies])
+    assert len(summary["seeds"][0]["curve"]) == 2
