@@ -9,6 +9,7 @@ NasoptError                  base class; its message says what was expected, wha
 │   ├── TooLargeError        the network would not fit in memory
 │   └── WorkerDiedError      the process that trained it died
 ├── EngineError              a training engine that cannot be used here
+├── OutputError              a file that cannot be written
 ├── StudyError               a study's database that cannot be read, written or continued
 │   └── StudyLockedError     another process is driving the study
 └── SearchStoppedError       a search that cannot usefully go on
@@ -49,6 +50,10 @@ class WorkerDiedError(TrainingError):
 
 class EngineError(NasoptError):
     """The training engine that was asked for cannot be used on this machine."""
+
+
+class OutputError(NasoptError):
+    """A file cannot be written."""
 
 
 class StudyError(NasoptError):

@@ -12,6 +12,7 @@ from torch import nn
 
 from nasopt.cost import HIDDEN_UNITS
 from nasopt.errors import DataError
+from nasopt.files import write_whole
 from nasopt.genome import ConvLayer, Genome, ImageShape
 
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
@@ -96,11 +97,13 @@ def load_weights(model: nn.Module, weights: Weights) -> None:
 
 
 def save_weights(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-    """Writes the model's parameters to ``path`` as safetensors, with ``metadata`` in the header; whole or not at all."""
+    """Writes the model's parameters to ``path`` as safetensors, with ``metadata`` in the header.
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(save(state, metadata))
-    partial.replace(path)
+    write_whole(path, save(state, metadata))
 
 
 def read_metadata(path: Path) -> dict[str, str]:

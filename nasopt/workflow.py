@@ -15,9 +15,9 @@ import optuna
 
 from nasopt import __version__
 from nasopt.data import FASHION_MNIST, DataSource, load_train_val
-from nasopt.errors import StudyError
 from nasopt.evaluation import TrainingEvaluator
 from nasopt.executors import make_executor
+from nasopt.files import write_whole
 from nasopt.model import build_model, read_metadata, save_weights
 from nasopt.records import TrialRecord, Verification
 from nasopt.report import ReportInput, write_report
@@ -172,7 +172,8 @@ def run_selection(
 
         records = read_records(study, context.plan.space)
         selection = select_smallest(records, rule, verify_record)
-        write_json(context.selection, selection.to_json())
+        document = json.dumps(selection.to_json(), indent=2)
+        write_whole(context.selection, document.encode() + b"\n")
         chosen = selection.verification
         if chosen is not None:
 
@@ -212,7 +213,8 @@ def make_report(context: StudyContext) -> Path:
     """Writes the study's HTML report; the path where it lies.
 
     Raises:
-        StudyError: if there is no such study, or the report cannot be written.
+        StudyError: if there is no such study, or its database cannot be read.
+        OutputError: if the report cannot be written.
     """
     image, n_classes = context.source.describe()
     settings = context.settings
@@ -259,22 +261,6 @@ def _write_model(
     result = train_first()
     model = build_model(candidate.genome, image, n_classes, result.weights)
     save_weights(model, context.weights, metadata)
-
-
-def write_json(path: Path, document: object) -> None:
-    """Writes ``document`` to ``path`` as JSON, whole or not at all.
-
-    Raises:
-        StudyError: if the folder cannot be written.
-    """
-    try:
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise StudyError(
-            f"cannot write {path} ({error.strerror}); mend the permissions or free some space"
-        ) from error
 
 
 @contextmanager

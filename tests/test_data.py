@@ -7,7 +7,7 @@ import pytest
 from nasopt.data import DataSource, Split, Test, TrainVal, fashion_mnist, load_test, load_train_val
 from nasopt.data.arrays import split_train_val
 from nasopt.data.npz import read_npz
-from nasopt.errors import DataError
+from nasopt.errors import DataError, OutputError
 from nasopt.genome import ImageShape
 
 NAMES = tuple(fashion_mnist.CHECKSUMS)
@@ -138,7 +138,9 @@ def test_a_corrupt_cache_is_replaced(raw_files, cache, tmp_path, monkeypatch):
 def test_a_cache_that_cannot_be_written_says_so(raw_files, cache, tmp_path):
     copy_packed(raw_files, tmp_path / "mine")
     cache.write_text("a file where the folder should be")
-    with pytest.raises(DataError, match="cannot write to the cache .* set NASOPT_CACHE"):
+    with pytest.raises(
+        OutputError, match="cannot write .*train-images.*; set NASOPT_CACHE to a folder"
+    ):
         fashion_mnist.read_fashion_mnist(tmp_path / "mine")
 
 

@@ -1,9 +1,7 @@
 import re
-from pathlib import Path
 
 import pytest
 
-from nasopt.errors import StudyError
 from nasopt.genome import ImageShape
 from nasopt.records import SeedResult, Verification
 from nasopt.report import ReportInput, render_report, write_report
@@ -81,9 +79,3 @@ def test_a_report_of_an_empty_study_is_a_report():
         "empty", [], select_smallest([], RULE, verify), ImageShape(1, 28, 28), 10, {}
     )
     assert "No trial is complete yet" in render_report(empty)
-
-
-def test_a_report_that_cannot_be_written_says_so(data, tmp_path):
-    with pytest.raises(StudyError, match="cannot write .*report.html"):
-        write_report(tmp_path / "absent" / "report.html", data)
-    assert list(Path(tmp_path).iterdir()) == []

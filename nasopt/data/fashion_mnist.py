@@ -24,11 +24,13 @@ from torchvision.datasets import FashionMNIST
 
 from nasopt.data.arrays import Split
 from nasopt.errors import DataError
+from nasopt.files import write_whole
 
 CACHE_VARIABLE = "NASOPT_CACHE"
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 TIMEOUT_S = 30
+CACHE_ADVICE = f"set {CACHE_VARIABLE} to a folder that you may write to and that has 60 MB free"
 
 # SHA-256 of the unpacked files: archives of the same content differ from mirror to mirror.
 CHECKSUMS = {
@@ -110,7 +112,7 @@ def _install(folder: Path, root: Path) -> None:
         path = _locate(folder, name)
         content = _unpack(path)
         _verify(name, content, path)
-        _write(target / name, content)
+        write_whole(target / name, content, CACHE_ADVICE)
 
 
 def _locate(folder: Path, name: str) -> Path:
@@ -140,20 +142,6 @@ def _verify(name: str, content: bytes, path: Path) -> None:
             f"{path} is not the original: its content has SHA-256 {found[:12]}…, expected "
             f"{CHECKSUMS[name][:12]}… ({len(content)} bytes read); replace it with an intact copy"
         )
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes the file whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(content)
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise DataError(
-            f"cannot write to the cache {path.parent} ({error.strerror}); set {CACHE_VARIABLE} to a folder "
-            "that you may write to and that has 60 MB free"
-        ) from error
 
 
 def _download(root: Path) -> None:

@@ -10,7 +10,7 @@ import plotly.io
 import plotly.offline
 
 from nasopt.cost import Cost, count_cost
-from nasopt.errors import StudyError
+from nasopt.files import write_whole
 from nasopt.genome import ImageShape
 from nasopt.records import TrialRecord, completed, pareto_front
 from nasopt.report.figures import curves_figure, front_figure, progress_figure
@@ -74,17 +74,9 @@ def render_report(data: ReportInput) -> str:
 
 
 def write_report(path: Path, data: ReportInput) -> None:
-    """Writes the report to ``path``, whole or not at all.
+    """Writes the report to ``path``.
 
     Raises:
-        StudyError: if the file cannot be written.
+        OutputError: if the file cannot be written.
     """
-    html = render_report(data)
-    partial = path.with_suffix(".partial")
-    try:
-        partial.write_text(html, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise StudyError(
-            f"cannot write {path} ({error.strerror}); mend the permissions or free some space"
-        ) from error
+    write_whole(path, render_report(data).encode())

@@ -1,0 +1,22 @@
+import pytest
+
+from nasopt.errors import OutputError
+from nasopt.files import write_whole
+
+
+def test_a_file_is_written_with_its_folder(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    write_whole(path, b"one")
+    write_whole(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_file_that_cannot_be_written_is_an_error_with_advice_and_leaves_the_old_one(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(OutputError, match=r"cannot write .*/file/inside \(.*\); free some space"):
+        write_whole(tmp_path / "file" / "inside", b"new", "free some space")
+    (tmp_path / "file.partial").mkdir()
+    with pytest.raises(OutputError, match="mend the permissions"):
+        write_whole(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"old"
