@@ -25,7 +25,10 @@ class SearchDisplay:
         self._progress: Progress | None = None
         self._received = self._last_line = time.monotonic()
         self._live = Live(
-            console=console, refresh_per_second=4, get_renderable=self._text, transient=True
+            console=console,
+            refresh_per_second=4,
+            get_renderable=lambda: Text("\n".join(self._parts())),
+            transient=True,
         )
 
     def __enter__(self) -> Self:
@@ -62,12 +65,12 @@ class SearchDisplay:
                 self._console.print(_found(progress.smallest), highlight=False)
         elif found or self._received - self._last_line >= LINE_EVERY_S:
             self._last_line = self._received
-            self._console.print(self._text().plain, highlight=False, soft_wrap=True)
+            self._console.print(" · ".join(self._parts()), highlight=False, soft_wrap=True)
 
-    def _text(self) -> Text:
+    def _parts(self) -> list[str]:
         progress = self._progress
         if progress is None or self._first is None:
-            return Text("starting …")
+            return ["starting …"]
         waiting = time.monotonic() - self._received if self._console.is_terminal else 0.0
         elapsed_s = progress.elapsed_s + waiting
         parts = [
@@ -80,7 +83,7 @@ class SearchDisplay:
             parts.append(f"{format_duration(max(0.0, self._limits.seconds - elapsed_s))} left")
         parts.append(f"front {len(progress.front)}")
         parts.append(_smallest(progress.smallest))
-        return Text(" · ".join(parts))
+        return parts
 
 
 def _smallest(record: TrialRecord | None) -> str:

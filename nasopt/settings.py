@@ -77,6 +77,7 @@ class SearchSettings(_Section):
 
     sampler: Literal["nsga2", "tpe", "random"] = "nsga2"
     population_size: int = Field(default=20, ge=2)
+    generation_size: int = Field(default=8, ge=1)
     budget: Duration = 900.0
     max_trials: int | None = Field(default=None, ge=1)
 
@@ -140,6 +141,7 @@ class StudyFile(_Section):
             seed=self.seed,
             sampler=self.search.sampler,
             population_size=self.search.population_size,
+            generation_size=self.search.generation_size,
             identity=self._identity() | {"data": source.identity()},
         )
 
@@ -149,7 +151,8 @@ class StudyFile(_Section):
         fixed = {"bar": whole["bar"], "seed": whole["seed"]}
         fixed |= {f"space.{key}": value for key, value in whole["space"].items()}
         fixed |= {f"training.{key}": whole["training"][key] for key in ("epochs", "batch_size")}
-        fixed |= {f"search.{key}": whole["search"][key] for key in ("sampler", "population_size")}
+        for key in ("sampler", "population_size", "generation_size"):
+            fixed[f"search.{key}"] = whole["search"][key]
         return fixed
 
 

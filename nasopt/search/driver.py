@@ -122,7 +122,7 @@ class SearchDriver:
             self._start(optuna.trial.Trial(self._study, frozen._trial_id))
         while True:
             cause = self._cause_to_stop(limits, stop)
-            while cause is None and len(self._running) < self._n_workers:
+            while cause is None and len(self._running) < self._n_workers and self._may_ask():
                 self._start(self._study.ask())
                 cause = self._cause_to_stop(limits, stop)
             if not self._running:
@@ -148,6 +148,12 @@ class SearchDriver:
         if self._n_repeats_in_a_row >= MAX_REPEATS_IN_A_ROW:
             return "exhausted"
         return None
+
+    def _may_ask(self) -> bool:
+        """Whether all that the next trial's choice may depend on is known."""
+        size = self._plan.generation_size
+        first_needed = (self.progress.n_trials // size - 1) * size
+        return all(t.number >= first_needed for trials in self._running.values() for t in trials)
 
     def _elapsed_s(self) -> float:
         return self._elapsed_before_s + time.monotonic() - self._began

@@ -9,7 +9,11 @@ from nasopt.space import SearchSpace
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """What a study searches, and how; ``identity`` is all that must not change between its runs."""
+    """What a study searches, and how; ``identity`` is all that must not change between its runs.
+
+    Trials come in generations of ``generation_size``. What a trial samples may depend on the trials
+    of generations two or more before its own, so the driver starts no trial before those have ended.
+    """
 
     name: str
     space: SearchSpace
@@ -17,4 +21,5 @@ class SearchPlan:
     seed: int
     sampler: str = "nsga2"
     population_size: int = 20
+    generation_size: int = 8
     identity: Mapping[str, Any] = field(default_factory=dict)
