@@ -9,7 +9,8 @@ from rich.live import Live
 from rich.text import Text
 
 from nasopt.records import TrialRecord
-from nasopt.search.driver import Limits, Progress, StopCause
+from nasopt.search.driver import Limits, StopCause
+from nasopt.search.progress import Progress
 
 LINE_EVERY_S = 15.0
 
@@ -106,7 +107,7 @@ def format_duration(seconds: float) -> str:
 def describe_progress(progress: Progress) -> str:
     """The state of a search in a line."""
     return (
-        f"{progress.n_trials} trials: {progress.n_trained} trained, {progress.n_duplicates} duplicates, {progress.n_pruned} too large, "
+        f"{progress.n_trials} trials: {progress.n_trained} trained ({progress.n_stopped} stopped early), {progress.n_duplicates} duplicates, {progress.n_too_large} too large, "
         f"{progress.n_failed} failed; {format_duration(progress.elapsed_s)} of search; front of {len(progress.front)}; "
         f"{_smallest(progress.smallest)}"
     )

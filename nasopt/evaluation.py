@@ -3,12 +3,18 @@
 from dataclasses import dataclass, replace
 
 from nasopt.data import DataSource, TrainVal, load_train_val
-from nasopt.records import Candidate, Evaluation
-from nasopt.training import Recipe, train
+from nasopt.records import TO_THE_END, Candidate, Evaluation, StopRule
+from nasopt.training import EpochResult, Recipe, train
 
 
 def evaluate(
-    candidate: Candidate, seed: int, data: TrainVal, recipe: Recipe, *, engine: str = "auto"
+    candidate: Candidate,
+    seed: int,
+    rule: StopRule,
+    data: TrainVal,
+    recipe: Recipe,
+    *,
+    engine: str = "auto",
 ) -> Evaluation:
     """The evaluation of ``candidate`` trained from ``seed``; its lr and lr_decay replace the recipe's.
 
@@ -16,13 +22,18 @@ def evaluate(
         TrainingError: if the training gives no result.
     """
     recipe = replace(recipe, lr=candidate.lr, lr_decay=candidate.lr_decay)
-    result = train(candidate.genome, recipe, seed, data, engine=engine)
+
+    def stop(epoch: EpochResult) -> bool:
+        return rule.should_stop(epoch.epoch, epoch.accuracy)
+
+    result = train(candidate.genome, recipe, seed, data, engine=engine, on_epoch=stop)
     return Evaluation(
         val_accuracy=result.last.accuracy,
         train_accuracy=result.last.train_accuracy,
         curve=tuple(epoch.accuracy for epoch in result.epochs),
         dead=result.dead,
         duration_s=result.duration_s,
+        stopped=stop(result.last),
     )
 
 
@@ -34,11 +45,11 @@ class TrainingEvaluator:
     recipe: Recipe
     engine: str = "auto"
 
-    def __call__(self, candidate: Candidate, seed: int) -> Evaluation:
-        """The evaluation of ``candidate`` trained from ``seed``.
+    def __call__(self, candidate: Candidate, seed: int, rule: StopRule = TO_THE_END) -> Evaluation:
+        """The evaluation of ``candidate`` trained from ``seed``, until ``rule`` ends it.
 
         Raises:
             TrainingError: if the training gives no result.
         """
         data = load_train_val(self.source)
-        return evaluate(candidate, seed, data, self.recipe, engine=self.engine)
+        return evaluate(candidate, seed, rule, data, self.recipe, engine=self.engine)

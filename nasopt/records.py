@@ -23,11 +23,30 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class StopRule:
+    """Ends a training whose accuracy after epoch ``i``, from 1, is below ``minimum[i - 1]``.
+
+    Without a minimum for an epoch the training goes on. The rule is frozen before the training
+    begins, so that an evaluation stays a pure function.
+    """
+
+    minimum: tuple[float, ...] = ()
+
+    def should_stop(self, epoch: int, accuracy: float) -> bool:
+        """Whether to end the training after ``epoch``."""
+        return epoch <= len(self.minimum) and accuracy < self.minimum[epoch - 1]
+
+
+TO_THE_END = StopRule()
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """What one training told; accuracies are fractions, ``curve`` holds one per epoch.
 
     ``dead`` says that the network ended up predicting one and the same class for every image, so
-    that its accuracy tells nothing of its size.
+    that its accuracy tells nothing of its size. ``stopped`` says that a stop rule ended the training, so that
+    ``val_accuracy`` is that of its last epoch and not what the network can reach.
     """
 
     val_accuracy: float
@@ -35,16 +54,17 @@ class Evaluation:
     curve: tuple[float, ...]
     dead: bool
     duration_s: float
+    stopped: bool = False
 
 
 class Evaluator(Protocol):
-    """Anything that trains a candidate from a seed: a pure function of the two, and picklable.
+    """Anything that trains a candidate from a seed under a rule: a pure function, and picklable.
 
     An exception that it raises is recorded as the reason why the trial failed.
     """
 
-    def __call__(self, candidate: Candidate, seed: int) -> Evaluation:
-        """The evaluation of ``candidate`` trained from ``seed``."""
+    def __call__(self, candidate: Candidate, seed: int, rule: StopRule) -> Evaluation:
+        """The evaluation of ``candidate`` trained from ``seed``, to the end or until ``rule`` ends it."""
         ...
 
 
@@ -52,9 +72,10 @@ class Evaluator(Protocol):
 class TrialRecord:
     """One trial of a study, as selection and reports see it.
 
-    ``evaluation`` is None unless the state is ``complete``; ``reason`` tells why a trial failed or
-    was pruned. ``elapsed_s`` is when it ended, in seconds of search since the study began.
-    ``duplicate_of`` is the number of the trial whose evaluation was used again.
+    ``evaluation`` is None if the network was not trained; ``reason`` tells why a trial failed or was pruned.
+    ``elapsed_s`` is when it ended, in seconds of search since the study began. ``duplicate_of`` is the number
+    of the trial whose evaluation was used again. ``rule`` is the stop rule it was asked with; a ``control`` is
+    trained to the end all the same, so that the rule can be judged by it.
     """
 
     number: int
@@ -68,6 +89,8 @@ class TrialRecord:
     elapsed_s: float = 0.0
     duplicate_of: int | None = None
     reason: str | None = None
+    rule: StopRule = TO_THE_END
+    control: bool = False
 
     @property
     def val_accuracy(self) -> float:
@@ -76,7 +99,7 @@ class TrialRecord:
         Raises:
             ValueError: if the trial did not complete.
         """
-        if self.evaluation is None:
+        if self.evaluation is None or self.state != "complete":
             raise ValueError(f"trial {self.number} has no accuracy: it is {self.state}")
         return self.evaluation.val_accuracy
 
@@ -97,6 +120,7 @@ class TrialRecord:
             "elapsed_s": self.elapsed_s,
             "duplicate_of": self.duplicate_of,
             "reason": self.reason,
+            "control": self.control,
         }
 
 
@@ -167,8 +191,8 @@ class Verification:
 
 
 def completed(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The records that have an accuracy, in order of their number."""
-    return sorted((r for r in records if r.evaluation is not None), key=lambda r: r.number)
+    """The records of trainings that came to their end, in order of their number."""
+    return sorted((r for r in records if r.state == "complete"), key=lambda r: r.number)
 
 
 def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:

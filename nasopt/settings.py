@@ -78,6 +78,8 @@ class SearchSettings(_Section):
     sampler: Literal["nsga2", "tpe", "random"] = "nsga2"
     population_size: int = Field(default=20, ge=2)
     generation_size: int = Field(default=8, ge=1)
+    early_stopping: bool = True
+    stop_confidence: float = Field(default=0.95, gt=0.5, lt=1)
     budget: Duration = 900.0
     max_trials: int | None = Field(default=None, ge=1)
 
@@ -142,6 +144,7 @@ class StudyFile(_Section):
             sampler=self.search.sampler,
             population_size=self.search.population_size,
             generation_size=self.search.generation_size,
+            stop_confidence=self.search.stop_confidence if self.search.early_stopping else None,
             identity=self._identity() | {"data": source.identity()},
         )
 
@@ -151,7 +154,13 @@ class StudyFile(_Section):
         fixed = {"bar": whole["bar"], "seed": whole["seed"]}
         fixed |= {f"space.{key}": value for key, value in whole["space"].items()}
         fixed |= {f"training.{key}": whole["training"][key] for key in ("epochs", "batch_size")}
-        for key in ("sampler", "population_size", "generation_size"):
+        for key in (
+            "sampler",
+            "population_size",
+            "generation_size",
+            "early_stopping",
+            "stop_confidence",
+        ):
             fixed[f"search.{key}"] = whole["search"][key]
         return fixed
 

@@ -22,8 +22,9 @@ from nasopt.model import build_model, read_metadata, save_weights
 from nasopt.records import TrialRecord, Verification
 from nasopt.report import ReportInput, write_report
 from nasopt.search.dashboard import annotate_choice
-from nasopt.search.driver import Limits, Progress, SearchDriver, StopCause
+from nasopt.search.driver import Limits, SearchDriver, StopCause
 from nasopt.search.plan import SearchPlan
+from nasopt.search.progress import Progress
 from nasopt.search.storage import database_errors, driver_lock, silence_optuna, storage_url
 from nasopt.search.study import open_study, read_records, read_verification, write_verification
 from nasopt.selection import Selection, select_smallest

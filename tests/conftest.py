@@ -11,7 +11,7 @@ import pytest
 from nasopt.data import DataSource, load_test, load_train_val
 from nasopt.errors import DivergedError
 from nasopt.genome import ImageShape
-from nasopt.records import Candidate, Evaluation, TrialRecord
+from nasopt.records import Candidate, Evaluation, StopRule, TrialRecord
 from nasopt.search.plan import SearchPlan
 from nasopt.space import SearchSpace
 
@@ -47,20 +47,26 @@ def small(small_npz):
 class TableEvaluator:
     """A stand-in for training, in microseconds: accuracy grows with size and has noise of its own.
 
-    A candidate whose first layer is ``tanh`` fails, if asked to.
+    The error after the first of three epochs is about twice that at the end. A candidate whose
+    first layer is ``tanh`` fails, if asked to.
     """
 
     fail_tanh: bool = False
 
-    def __call__(self, candidate: Candidate, seed: int) -> Evaluation:
+    def __call__(self, candidate: Candidate, seed: int, rule: StopRule) -> Evaluation:
         genome = candidate.genome
         if self.fail_tanh and genome.layers[0].activation == "tanh":
             raise DivergedError("the loss became nan")
         size = sum(layer.filters for layer in genome.layers)
         noise = zlib.crc32(f"{genome} {seed}".encode()) / 2**32
-        accuracy = float(0.9 - 0.5 / size - 0.05 * noise)
+        error = 0.1 + 0.5 / size + 0.05 * noise
+        curve: list[float] = []
+        for epoch, factor in enumerate((2.0 - 0.1 * noise, 1.4, 1.0), start=1):
+            curve.append(max(0.0, 1 - factor * error))
+            if rule.should_stop(epoch, curve[-1]):
+                break
         return Evaluation(
-            accuracy, accuracy, (accuracy / 2, accuracy), dead=False, duration_s=0.01
+            curve[-1], curve[-1], tuple(curve), dead=False, duration_s=0.01, stopped=len(curve) < 3
         )
 
 

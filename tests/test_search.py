@@ -22,7 +22,8 @@ import sqlalchemy
 from nasopt.errors import SearchStoppedError, StudyError, StudyLockedError
 from nasopt.records import SeedResult, Verification, pareto_front
 from nasopt.search.dashboard import annotate_choice
-from nasopt.search.driver import Limits, SearchDriver, summarize
+from nasopt.search.driver import Limits, SearchDriver
+from nasopt.search.progress import summarize
 from nasopt.search.samplers import SAMPLERS
 from nasopt.search.storage import database_errors, driver_lock, open_storage, storage_url
 from nasopt.search.study import open_study, read_records, read_verification, write_verification
@@ -104,9 +105,9 @@ def test_a_known_candidate_is_never_trained_again(plan, database):
     trained = []
 
     class Counting(TableEvaluator):
-        def __call__(self, candidate, seed):
+        def __call__(self, candidate, seed, rule):
             trained.append(candidate)
-            return super().__call__(candidate, seed)
+            return super().__call__(candidate, seed, rule)
 
     tiny = replace(
         plan.space, depth=(2, 2), filters=(1, 1), kernel=(1, 1), activations=("relu", "tanh")
@@ -136,7 +137,7 @@ def test_networks_above_the_cap_are_pruned_untrained(plan, database):
     plan = replace(plan, space=replace(plan.space, max_params=1000), sampler="random")
     study, progress, _ = run(plan, database, 40)
     pruned = [r for r in read_records(study, plan.space) if r.state == "pruned"]
-    assert progress.n_pruned == len(pruned) > 0
+    assert progress.n_too_large == len(pruned) > 0
     for record in pruned:
         assert record.n_params > 1000
         assert (
@@ -153,7 +154,7 @@ def test_a_failure_is_recorded_and_the_search_goes_on(plan, database):
     assert progress.n_trained + progress.n_duplicates + progress.n_failed == 40
 
 
-def broken(candidate, seed):
+def broken(candidate, seed, rule):
     raise MemoryError("no memory left")
 
 
@@ -185,9 +186,9 @@ def test_an_interrupted_search_finishes_what_runs_and_goes_on_later(plan, databa
 
 
 def test_time_is_counted_over_all_runs_of_a_study(plan, database):
-    def slow(candidate, seed):
+    def slow(candidate, seed, rule):
         time.sleep(0.02)
-        return TableEvaluator()(candidate, seed)
+        return TableEvaluator()(candidate, seed, rule)
 
     study = open_study(plan, database, create=True)
     with ThreadPoolExecutor(1) as executor:
@@ -228,9 +229,9 @@ from nasopt.search.storage import driver_lock
 from nasopt.space import SearchSpace
 from tests.conftest import TableEvaluator
 
-def slow(candidate, seed):
+def slow(candidate, seed, rule):
     time.sleep(0.02)
-    return TableEvaluator()(candidate, seed)
+    return TableEvaluator()(candidate, seed, rule)
 
 space = SearchSpace(ImageShape(1, 28, 28), 10, depth=(2, 4), filters=(1, 6), lr=(2e-3, 2e-3), lr_decay=(0.05, 0.05))
 plan = SearchPlan("table", space, bar=0.75, seed=7, sampler="random", population_size=4, identity={"seed": 7})

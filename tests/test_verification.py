@@ -8,7 +8,7 @@ from nasopt.data import DataSource, load_test
 from nasopt.errors import DivergedError
 from nasopt.evaluation import TrainingEvaluator, evaluate
 from nasopt.genome import Genome
-from nasopt.records import Candidate, Verification, trial_seed
+from nasopt.records import TO_THE_END, Candidate, StopRule, Verification, trial_seed
 from nasopt.reference import judge, summarize_seeds, train_reference
 from nasopt.selection import SelectionRule
 from nasopt.training import Recipe, train
@@ -19,11 +19,14 @@ RECIPE = Recipe(epochs=2, patience=None)
 
 
 def test_an_evaluation_is_the_training_of_the_candidate(small, small_npz):
-    evaluation = evaluate(CANDIDATE, 3, small, RECIPE)
+    evaluation = evaluate(CANDIDATE, 3, TO_THE_END, small, RECIPE)
     result = train(CANDIDATE.genome, replace(RECIPE, lr=0.03, lr_decay=0.1), 3, small)
     assert evaluation.val_accuracy == result.last.accuracy
     assert evaluation.curve == tuple(epoch.accuracy for epoch in result.epochs)
     assert evaluation.train_accuracy == result.last.train_accuracy
+    stopped = evaluate(CANDIDATE, 3, StopRule((1.0,)), small, RECIPE)
+    assert stopped.curve == evaluation.curve[:1]
+    assert (stopped.stopped, evaluation.stopped) == (True, False)
     again = TrainingEvaluator(DataSource(small_npz), RECIPE)(CANDIDATE, 3)
     assert replace(again, duration_s=0) == replace(evaluation, duration_s=0)
 

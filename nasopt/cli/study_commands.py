@@ -86,7 +86,7 @@ def status(
     """Show where a study stands, also while it runs."""
     from nasopt import workflow
     from nasopt.display import describe_progress
-    from nasopt.search.driver import summarize
+    from nasopt.search.progress import summarize
 
     context = workflow.open_context(study, database=database, data=data)
     progress = summarize(context.records(), context.plan.bar)

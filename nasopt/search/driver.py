@@ -5,22 +5,24 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import optuna
 from optuna.trial import TrialState
 
 from nasopt.errors import SearchStoppedError
 from nasopt.records import (
+    TO_THE_END,
     Candidate,
     Evaluation,
     Evaluator,
+    StopRule,
     TrialRecord,
-    completed,
-    pareto_front,
     trial_seed,
 )
 from nasopt.search.plan import SearchPlan
+from nasopt.search.progress import Progress, add_record, summarize
+from nasopt.search.stopping import is_control, make_stop_rule
 from nasopt.search.study import (
     read_records,
     to_record,
@@ -41,36 +43,6 @@ class Limits:
 
     seconds: float | None = None
     trials: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a search stands; ``latest`` is the trial that ended last."""
-
-    n_trials: int = 0
-    n_trained: int = 0
-    n_duplicates: int = 0
-    n_pruned: int = 0
-    n_failed: int = 0
-    n_running: int = 0
-    elapsed_s: float = 0.0
-    front: tuple[TrialRecord, ...] = ()
-    smallest: TrialRecord | None = None
-    latest: TrialRecord | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The state as plain JSON values."""
-        return {
-            "n_trials": self.n_trials,
-            "n_trained": self.n_trained,
-            "n_duplicates": self.n_duplicates,
-            "n_pruned": self.n_pruned,
-            "n_failed": self.n_failed,
-            "n_running": self.n_running,
-            "elapsed_s": self.elapsed_s,
-            "smallest": self.smallest.to_json() if self.smallest else None,
-            "front": [record.to_json() for record in self.front],
-        }
 
 
 class SearchDriver:
@@ -105,7 +77,10 @@ class SearchDriver:
         self._n_failures_in_a_row = 0
         self._n_repeats_in_a_row = 0
         records = read_records(study, plan.space)
-        self._known = {r.candidate: r for r in reversed(completed(records))}
+        self._ended = {r.number: r for r in records if r.state != "running"}
+        self._known: dict[Candidate, TrialRecord] = {}
+        for record in self._ended.values():
+            self._remember(record)
         self._elapsed_before_s = max((r.elapsed_s for r in records), default=0.0)
         self.progress = summarize(records, plan.bar)
 
@@ -150,10 +125,14 @@ class SearchDriver:
         return None
 
     def _may_ask(self) -> bool:
-        """Whether all that the next trial's choice may depend on is known."""
+        """Whether all that the next trial may depend on is known."""
+        first_open = self._n_trials_known_to(self.progress.n_trials)
+        return all(t.number >= first_open for trials in self._running.values() for t in trials)
+
+    def _n_trials_known_to(self, number: int) -> int:
+        """How many trials, from the first, the trial of that number may depend on."""
         size = self._plan.generation_size
-        first_needed = (self.progress.n_trials // size - 1) * size
-        return all(t.number >= first_needed for trials in self._running.values() for t in trials)
+        return max(0, number // size - 1) * size
 
     def _elapsed_s(self) -> float:
         return self._elapsed_before_s + time.monotonic() - self._began
@@ -162,10 +141,11 @@ class SearchDriver:
         """Lets the trial choose; what is known already is told at once, the rest evaluated."""
         space = self._plan.space
         candidate = space.suggest(trial)
-        seed = trial_seed(self._plan.seed, candidate.genome)
-        write_candidate(trial, candidate, space, seed)
-        self._count(n_trials=trial.number + 1)
         n_params = space.n_params(candidate.genome)
+        seed = trial_seed(self._plan.seed, candidate.genome)
+        rule = self._stop_rule(trial.number, n_params)
+        write_candidate(trial, candidate, space, seed, rule)
+        self._count(n_trials=trial.number + 1)
         if space.max_params is not None and n_params > space.max_params:
             reason = (
                 f"{n_params} parameters are more than the study's max_params of {space.max_params}"
@@ -173,15 +153,24 @@ class SearchDriver:
             self._tell(trial, TrialState.PRUNED, reason=reason)
         elif candidate in self._known:
             self._n_repeats_in_a_row += 1
-            self._complete(trial, candidate)
+            self._settle(trial, candidate, None)
         elif candidate in self._futures:
             self._running[self._futures[candidate]].append(trial)
         else:
             self._n_repeats_in_a_row = 0
-            future: Future[Evaluation] = self._executor.submit(self._evaluator, candidate, seed)
+            applied = TO_THE_END if is_control(trial.number) else rule
+            future = self._executor.submit(self._evaluator, candidate, seed, applied)
             self._futures[candidate] = future
             self._running[future] = [trial]
             self._count(n_running=len(self._running))
+
+    def _stop_rule(self, number: int, n_params: int) -> StopRule:
+        """The rule of a trial, from what it may depend on alone."""
+        if self._plan.stop_confidence is None:
+            return TO_THE_END
+        numbers = range(self._n_trials_known_to(number))
+        records = [self._ended[n] for n in numbers if n in self._ended]
+        return make_stop_rule(records, n_params, self._plan.stop_confidence)
 
     def _finish(self, future: Future[Evaluation]) -> None:
         trials = self._running.pop(future)
@@ -192,25 +181,36 @@ class SearchDriver:
         if error is None:
             self._n_failures_in_a_row = 0
             for trial in trials:
-                self._complete(trial, candidate, future.result())
+                self._settle(trial, candidate, future.result())
             return
         for trial in trials:
             self._n_failures_in_a_row += 1
             self._tell(trial, TrialState.FAIL, reason=_reason(error))
 
-    def _complete(
-        self, trial: optuna.Trial, candidate: Candidate, evaluation: Evaluation | None = None
+    def _settle(
+        self, trial: optuna.Trial, candidate: Candidate, evaluation: Evaluation | None
     ) -> None:
-        """Tells an evaluation; if the candidate is known already, the one that it had."""
+        """Tells an evaluation; for a candidate that is known already, the one that it had."""
         first = self._known.get(candidate)
-        if first is not None and first.evaluation is not None:
+        if first is not None:
             evaluation = first.evaluation
             trial.set_user_attr("duplicate_of", first.number)
         assert evaluation is not None, "a candidate that is not known comes with its evaluation"
         write_evaluation(trial, evaluation, self._plan.bar)
-        values = [evaluation.val_accuracy, self._plan.space.n_params(candidate.genome)]
-        record = self._tell(trial, TrialState.COMPLETE, values=values)
-        self._known.setdefault(candidate, record)
+        if evaluation.stopped:
+            n_epochs = len(evaluation.curve)
+            reason = (
+                f"stopped after epoch {n_epochs} at {evaluation.val_accuracy:.2%}: in all likelihood it "
+                "would have ended dominated by a network of at most its size"
+            )
+            self._tell(trial, TrialState.PRUNED, reason=reason)
+        else:
+            values = [evaluation.val_accuracy, self._plan.space.n_params(candidate.genome)]
+            self._tell(trial, TrialState.COMPLETE, values=values)
+
+    def _remember(self, record: TrialRecord) -> None:
+        if record.evaluation is not None:
+            self._known.setdefault(record.candidate, record)
 
     def _tell(
         self,
@@ -225,7 +225,9 @@ class SearchDriver:
         trial.set_user_attr("elapsed_s", round(self._elapsed_s(), 3))
         record = to_record(self._study.tell(trial, values, state), self._plan.space)
         assert record is not None, "a trial is told only after it chose its candidate"
-        self.progress = _add(self.progress, record, self._plan.bar)
+        self._ended[record.number] = record
+        self._remember(record)
+        self.progress = add_record(self.progress, record, self._plan.bar)
         self._on_progress(self.progress)
         return record
 
@@ -240,36 +242,3 @@ def _reason(error: BaseException) -> str:
         if isinstance(error, Exception) and type(error).__module__.startswith("nasopt")
         else f"{type(error).__name__}: {text}"
     )
-
-
-def _add(progress: Progress, record: TrialRecord, bar: float) -> Progress:
-    return replace(
-        progress,
-        n_trained=progress.n_trained
-        + (record.state == "complete" and record.duplicate_of is None),
-        n_duplicates=progress.n_duplicates + (record.duplicate_of is not None),
-        n_pruned=progress.n_pruned + (record.state == "pruned"),
-        n_failed=progress.n_failed + (record.state == "failed"),
-        elapsed_s=max(progress.elapsed_s, record.elapsed_s),
-        front=tuple(pareto_front([*progress.front, record])),
-        smallest=_smaller(progress.smallest, record, bar),
-        latest=record,
-    )
-
-
-def _smaller(smallest: TrialRecord | None, record: TrialRecord, bar: float) -> TrialRecord | None:
-    if record.evaluation is None or record.val_accuracy < bar:
-        return smallest
-    return record if smallest is None or record.n_params < smallest.n_params else smallest
-
-
-def summarize(records: list[TrialRecord], bar: float) -> Progress:
-    """Where a search stands after ``records``."""
-    progress = Progress(
-        n_trials=max((r.number + 1 for r in records), default=0),
-        n_running=sum(r.state == "running" for r in records),
-    )
-    for record in records:
-        if record.state != "running":
-            progress = _add(progress, record, bar)
-    return progress

@@ -13,6 +13,7 @@ class SearchPlan:
 
     Trials come in generations of ``generation_size``. What a trial samples may depend on the trials
     of generations two or more before its own, so the driver starts no trial before those have ended.
+    ``stop_confidence`` is that of early stopping, None to train every trial to the end.
     """
 
     name: str
@@ -22,4 +23,5 @@ class SearchPlan:
     sampler: str = "nsga2"
     population_size: int = 20
     generation_size: int = 8
+    stop_confidence: float | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)

@@ -8,10 +8,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nasopt.cost import count_cost
 from nasopt.errors import GenomeError, StudyError
-from nasopt.records import Candidate, Evaluation, SeedResult, TrialRecord, Verification
+from nasopt.records import Candidate, Evaluation, SeedResult, StopRule, TrialRecord, Verification
 from nasopt.records import TrialState as RecordState
 from nasopt.search.plan import SearchPlan
 from nasopt.search.samplers import make_sampler
+from nasopt.search.stopping import is_control
 from nasopt.search.storage import database_errors, open_storage
 from nasopt.space import SearchSpace
 
@@ -103,13 +104,14 @@ def to_record(trial: FrozenTrial, space: SearchSpace) -> TrialRecord | None:
         return None
     cost = count_cost(candidate.genome, space.image, space.n_classes)
     evaluation = None
-    if trial.state == TrialState.COMPLETE:
+    if "curve" in attrs and trial.state.is_finished():
         evaluation = Evaluation(
-            val_accuracy=trial.values[0],
+            val_accuracy=attrs["curve"][-1],
             train_accuracy=attrs["train_accuracy"],
             curve=tuple(attrs["curve"]),
             dead=attrs["dead"],
             duration_s=attrs["duration_s"],
+            stopped=trial.state == TrialState.PRUNED,
         )
     return TrialRecord(
         number=trial.number,
@@ -123,6 +125,8 @@ def to_record(trial: FrozenTrial, space: SearchSpace) -> TrialRecord | None:
         elapsed_s=attrs.get("elapsed_s", 0.0),
         duplicate_of=attrs.get("duplicate_of"),
         reason=attrs.get("reason"),
+        rule=StopRule(tuple(attrs.get("stop_below", ()))),
+        control=is_control(trial.number),
     )
 
 
@@ -140,7 +144,7 @@ def read_verification(study: optuna.Study, record: TrialRecord, bar: float) -> V
 
 
 def write_candidate(
-    trial: optuna.Trial, candidate: Candidate, space: SearchSpace, seed: int
+    trial: optuna.Trial, candidate: Candidate, space: SearchSpace, seed: int, rule: StopRule
 ) -> None:
     """Stores what is known before the training, where the dashboard shows it."""
     cost = count_cost(candidate.genome, space.image, space.n_classes)
@@ -148,6 +152,8 @@ def write_candidate(
     trial.set_user_attr("macs", cost.macs)
     trial.set_user_attr("peak_bytes", cost.peak_bytes)
     trial.set_user_attr("seed", seed)
+    if rule.minimum:
+        trial.set_user_attr("stop_below", list(rule.minimum))
 
 
 def write_evaluation(trial: optuna.Trial, evaluation: Evaluation, bar: float) -> None:

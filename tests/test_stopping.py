@@ -1,0 +1,101 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nasopt.records import TO_THE_END, Evaluation, StopRule
+from nasopt.search.driver import Limits, SearchDriver
+from nasopt.search.stopping import is_control, make_stop_rule, remaining_error
+from nasopt.search.study import open_study, read_records
+from tests.conftest import make_record
+
+
+def trained(number, n_params, curve, **changes):
+    evaluation = Evaluation(curve[-1], curve[-1], tuple(curve), dead=False, duration_s=1.0)
+    return make_record(number, n_params, 0, **({"evaluation": evaluation} | changes))
+
+
+def halving(number, final, n_params=1000, **changes):
+    """A curve whose error halves from the first epoch to the last, in three epochs."""
+    error = 1 - final
+    return trained(number, n_params, (1 - 2 * error, 1 - 1.5 * error, final), **changes)
+
+
+def test_a_rule_ends_a_training_below_its_minimum():
+    rule = StopRule((0.3, 0.5))
+    assert [rule.should_stop(1, a) for a in (0.29, 0.3)] == [True, False]
+    assert rule.should_stop(2, 0.49)
+    assert not rule.should_stop(3, 0.0)
+    assert not TO_THE_END.should_stop(1, 0.0)
+
+
+def test_what_an_error_may_still_lose_is_learned_from_curves():
+    records = [halving(i, 0.7 + 0.001 * i) for i in range(30)]
+    shares = remaining_error(records, 0.95)
+    assert shares == pytest.approx([0.5, 2 / 3, 1.0])
+    assert remaining_error(records[:19], 0.95) is None
+
+
+def test_curves_that_a_rule_could_have_ended_and_dead_ones_teach_nothing():
+    records = [halving(i, 0.7) for i in range(30)]
+    flat = (0.1, 0.1, 0.1)
+    dead = Evaluation(0.1, 0.1, flat, dead=True, duration_s=1.0)
+    survivors = [
+        trained(100 + i, 1000, (0.6, 0.65, 0.7), rule=StopRule((0.5,))) for i in range(99)
+    ]
+    others = [trained(200 + i, 1000, flat, evaluation=dead) for i in range(99)]
+    assert remaining_error(records + survivors + others, 0.95) == pytest.approx([0.5, 2 / 3, 1.0])
+    controls = [replace(r, control=True) for r in survivors]
+    assert remaining_error(records + controls, 0.5)[0] == pytest.approx(0.75)
+
+
+def test_the_least_accuracy_is_what_could_still_beat_the_best_of_at_most_that_size():
+    records = [halving(i, 0.8, n_params=1000 + i) for i in range(30)]
+    rule = make_stop_rule(records, 2000, 0.95)
+    # The best rival has an error of 0.2; errors halve at most, so after one epoch 0.6 is needed.
+    assert rule.minimum == pytest.approx((0.6, 0.7))
+    assert make_stop_rule(records, 999, 0.95) == TO_THE_END
+    assert make_stop_rule([], 2000, 0.95) == TO_THE_END
+
+
+def test_a_bolder_confidence_stops_more():
+    rng = np.random.default_rng(0)
+    records = [
+        trained(i, 1000, (1 - f * 0.3, 0.7)) for i, f in enumerate(rng.uniform(1, 3, size=200))
+    ]
+    minimum = [make_stop_rule(records, 1000, c).minimum[0] for c in (0.99, 0.95, 0.7)]
+    assert minimum == sorted(minimum)
+    assert minimum[0] < minimum[-1]
+
+
+@pytest.fixture
+def searched(plan, table, tmp_path):
+    plan = replace(plan, stop_confidence=0.95, sampler="random", generation_size=4)
+    study = open_study(plan, tmp_path / "study.db", create=True)
+    with ThreadPoolExecutor(2) as executor:
+        driver = SearchDriver(study, plan, table, executor, 2)
+        driver.run(Limits(trials=120), threading.Event())
+    return study, read_records(study, plan.space), driver.progress
+
+
+def test_a_search_stops_the_hopeless_and_loses_little(searched, table):
+    study, records, progress = searched
+    stopped = [r for r in records if r.state == "pruned"]
+    assert progress.n_stopped == len(stopped) > 5
+    lost = 0
+    for record in stopped:
+        assert record.reason.startswith(f"stopped after epoch {len(record.evaluation.curve)} at ")
+        assert record.rule.should_stop(len(record.evaluation.curve), record.evaluation.curve[-1])
+        assert not is_control(record.number)
+        # Trained to the end after all, hardly one would have been on the front.
+        full = table(record.candidate, record.seed, TO_THE_END).val_accuracy
+        rivals = [r for r in records if r.state == "complete" and r.n_params <= record.n_params]
+        lost += all(full > r.val_accuracy for r in rivals)
+    assert lost <= 2
+    assert study.trials[stopped[0].number].state.name == "PRUNED"
+
+    controls = [r for r in records if r.control and r.rule.minimum and r.duplicate_of is None]
+    assert controls
+    assert {r.state for r in controls} == {"complete"}
