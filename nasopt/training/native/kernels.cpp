@@ -1,0 +1,368 @@
+// The kernels, compiled once per instruction set with NASOPT_ISA naming its namespace; see kernels.h.
+#include "kernels.h"
+
+#include <cmath>
+
+#include "vector.h"
+
+namespace nasopt {
+namespace {
+
+// ---- Convolutions ---------------------------------------------------------------------------------------
+
+// FB filters at XB neighbouring output pixels: FB * XB * 2 accumulators stay in registers over all taps.
+template <int FB, int XB, bool kForward>
+INLINE void convolve_tile(const Conv& a, const float* in, float* out, const float* weights, const float* bias) {
+  Vector sum[FB][XB][2];
+  for (int f = 0; f < FB; f++)
+    for (int x = 0; x < XB; x++) sum[f][x][0] = sum[f][x][1] = kForward ? splat(bias[f]) : Vector{};
+  for (int t = 0; t < a.n_taps; t++) {
+    const float* pixel = in + a.offsets[t];
+    Vector values[XB][2];
+    for (int x = 0; x < XB; x++)
+      for (int v = 0; v < 2; v++) values[x][v] = load(pixel + x * a.in_strides.col + v * kVector);
+    for (int f = 0; f < FB; f++) {
+      const Vector weight = splat(weights[t * FB + f]);
+      for (int x = 0; x < XB; x++)
+        for (int v = 0; v < 2; v++) sum[f][x][v] += weight * values[x][v];
+    }
+  }
+  for (int f = 0; f < FB; f++)
+    for (int x = 0; x < XB; x++)
+      for (int v = 0; v < 2; v++) {
+        float* to = out + f * a.out_strides.plane + x * a.out_strides.col + v * kVector;
+        store(to, kForward ? sum[f][x][v] : sum[f][x][v] * load(to));
+      }
+}
+
+template <int FB, int MaxXB, bool kForward>
+INLINE void convolve_row(const Conv& a, const float* in, float* out, const float* weights, const float* bias) {
+  for (int x = 0, n; x < a.cols; x += n) {
+    n = next_block(a.cols - x, MaxXB);
+    const float* from = in + x * a.in_strides.col;
+    float* to = out + x * a.out_strides.col;
+    if (MaxXB >= 4 && n == 4) convolve_tile<FB, MaxXB >= 4 ? 4 : 1, kForward>(a, from, to, weights, bias);
+    else if (MaxXB >= 3 && n == 3) convolve_tile<FB, MaxXB >= 3 ? 3 : 1, kForward>(a, from, to, weights, bias);
+    else if (MaxXB >= 2 && n == 2) convolve_tile<FB, MaxXB >= 2 ? 2 : 1, kForward>(a, from, to, weights, bias);
+    else convolve_tile<FB, 1, kForward>(a, from, to, weights, bias);
+  }
+}
+
+template <bool kForward>
+INLINE void convolve(const Conv& a, int y) {
+  const float* in = a.in + y * a.in_strides.row;
+  const float* weights = a.weights;
+  for (int f = 0, n; f < a.n_filters; f += n) {
+    n = next_block(a.n_filters - f, kMaxFilters);
+    float* out = a.out + f * a.out_strides.plane + y * a.out_strides.row;
+    const float* bias = kForward ? a.bias + f : nullptr;
+    // Fewer filters, more columns: eight accumulators or more hide the latency of a multiply-add.
+    switch (n) {
+      case 1: convolve_row<1, 4, kForward>(a, in, out, weights, bias); break;
+      case 2: convolve_row<2, 3, kForward>(a, in, out, weights, bias); break;
+      case 3: convolve_row<3, 2, kForward>(a, in, out, weights, bias); break;
+      case 4: convolve_row<4, 1, kForward>(a, in, out, weights, bias); break;
+      case 5: convolve_row<5, 1, kForward>(a, in, out, weights, bias); break;
+      default: convolve_row<6, 1, kForward>(a, in, out, weights, bias); break;
+    }
+    weights += static_cast<std::int64_t>(n) * a.n_taps;
+  }
+}
+
+void backward(const Conv& a) {
+  for (int y = 0; y < a.rows; y++) convolve<false>(a, y);
+}
+
+// ---- Activations ----------------------------------------------------------------------------------------
+
+template <Activation A>
+INLINE Vector activation(Vector x, Vector& slope) {
+  Vector y;
+  switch (A) {
+    case Activation::relu:
+      slope = x > 0.0f ? splat(1.0f) : Vector{};
+      return x < 0.0f ? Vector{} : x;
+    case Activation::sigmoid:
+      y = sigmoid(x);
+      slope = y - y * y;
+      return y;
+    case Activation::tanh:
+      y = tanh(x);
+      slope = 1.0f - y * y;
+      return y;
+    case Activation::swish: {
+      const Vector s = sigmoid(x);
+      y = x * s;
+      slope = s + y * (1.0f - s);
+      return y;
+    }
+    default: {
+      Vector cdf;
+      const Vector density = normal(x, cdf);
+      slope = cdf + x * density;
+      return x * cdf;
+    }
+  }
+}
+
+// Activates `n` floats in place; their slopes go to `slopes`, if there is such a place.
+template <Activation A>
+void activate(float* values, float* slopes, std::int64_t n) {
+  Vector slope;
+  if (slopes)
+    for (std::int64_t i = 0; i < n; i += kVector) {
+      store(values + i, activation<A>(load(values + i), slope));
+      store(slopes + i, slope);
+    }
+  else
+    for (std::int64_t i = 0; i < n; i += kVector) store(values + i, activation<A>(load(values + i), slope));
+}
+
+using Activate = void (*)(float*, float*, std::int64_t);
+constexpr Activate kActivate[kActivations] = {activate<Activation::relu>, activate<Activation::sigmoid>,
+                                              activate<Activation::tanh>, activate<Activation::swish>,
+                                              activate<Activation::gelu>};
+
+void forward(const Conv& a, const Epilogue& e) {
+  const Activate act = kActivate[static_cast<int>(e.activation)];
+  for (int y = 0; y < a.rows; y++) {
+    convolve<true>(a, y);
+    for (int f = 0; f < a.n_filters; f++)  // while the row is in the first cache
+      act(a.out + f * a.out_strides.plane + y * a.out_strides.row,
+          e.slope ? e.slope + f * e.slope_strides.plane + y * e.slope_strides.row : nullptr,
+          static_cast<std::int64_t>(a.cols) * kLanes);
+  }
+}
+
+// ---- Gradients of weights -------------------------------------------------------------------------------
+
+// FB filters by TB taps over the rows [y, end): FB * TB accumulators stay in registers.
+template <int FB, int TB>
+INLINE void weight_tile(const WeightGradient& a, int f, int t, int y, int end) {
+  Vector sum[FB][TB];
+  float* sums = a.sums + (static_cast<std::int64_t>(f) * a.n_taps + t) * kVector;
+  for (int i = 0; i < FB; i++)
+    for (int j = 0; j < TB; j++) sum[i][j] = load(sums + (static_cast<std::int64_t>(i) * a.n_taps + j) * kVector);
+  const float* in[TB];
+  for (int j = 0; j < TB; j++) in[j] = a.in + a.offsets[t + j];
+  for (; y < end; y++) {
+    const float* delta = a.delta + f * a.delta_strides.plane + y * a.delta_strides.row;
+    std::int64_t at = y * a.in_strides.row;
+    for (int x = 0; x < a.cols; x++, at += a.in_strides.col, delta += a.delta_strides.col)
+      for (int v = 0; v < kLanes; v += kVector) {
+        Vector values[TB];
+        for (int j = 0; j < TB; j++) values[j] = load(in[j] + at + v);
+        for (int i = 0; i < FB; i++) {
+          const Vector d = load(delta + i * a.delta_strides.plane + v);
+          for (int j = 0; j < TB; j++) sum[i][j] += d * values[j];
+        }
+      }
+  }
+  for (int i = 0; i < FB; i++)
+    for (int j = 0; j < TB; j++) store(sums + (static_cast<std::int64_t>(i) * a.n_taps + j) * kVector, sum[i][j]);
+}
+
+template <int FB, int MaxTB>
+INLINE void weight_tiles(const WeightGradient& a, int f, int y, int end) {
+  for (int t = 0, n; t < a.n_taps; t += n) {
+    n = next_block(a.n_taps - t, MaxTB);
+    switch (n) {
+      case 1: weight_tile<FB, 1>(a, f, t, y, end); break;
+      case 2: weight_tile<FB, 2>(a, f, t, y, end); break;
+      case 3: weight_tile<FB, 3>(a, f, t, y, end); break;
+      case 4: weight_tile<FB, MaxTB >= 4 ? 4 : 1>(a, f, t, y, end); break;
+      case 5: weight_tile<FB, MaxTB >= 5 ? 5 : 1>(a, f, t, y, end); break;
+      case 6: weight_tile<FB, MaxTB >= 6 ? 6 : 1>(a, f, t, y, end); break;
+      case 7: weight_tile<FB, MaxTB >= 7 ? 7 : 1>(a, f, t, y, end); break;
+      default: weight_tile<FB, MaxTB >= 8 ? 8 : 1>(a, f, t, y, end); break;
+    }
+  }
+}
+
+void weight_gradient(const WeightGradient& a) {
+  // Groups of rows small enough that all tiles of a group find them in the first cache.
+  constexpr std::int64_t kGroupBytes = 20 * 1024;
+  const std::int64_t channels = (a.n_taps + 8) / 9;  // a guess: most kernels are 3 x 3
+  const std::int64_t row_bytes = (a.n_filters * a.delta_strides.row + channels * a.in_strides.row) * 4;
+  const int group = static_cast<int>(kGroupBytes / row_bytes) + 1;
+  for (int y = 0; y < a.rows; y += group) {
+    const int end = y + group < a.rows ? y + group : a.rows;
+    for (int f = 0, n; f < a.n_filters; f += n) {
+      n = next_block(a.n_filters - f, 4);
+      switch (n) {
+        case 1: weight_tiles<1, 8>(a, f, y, end); break;
+        case 2: weight_tiles<2, 6>(a, f, y, end); break;
+        case 3: weight_tiles<3, 4>(a, f, y, end); break;
+        default: weight_tiles<4, 3>(a, f, y, end); break;
+      }
+      for (int i = f; i < f + n; i++) {
+        Vector sum = load(a.bias_sums + i * kVector);
+        for (int row = y; row < end; row++) {
+          const float* delta = a.delta + i * a.delta_strides.plane + row * a.delta_strides.row;
+          for (int x = 0; x < a.cols * kLanes; x += kVector) sum += load(delta + x);
+        }
+        store(a.bias_sums + i * kVector, sum);
+      }
+    }
+  }
+}
+
+void reduce(const float* sums, float* gradient, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; i++) {
+    float part[kVector];
+    for (int j = 0; j < kVector; j++) part[j] = sums[i * kVector + j];
+    for (int half = kVector / 2; half; half /= 2)
+      for (int j = 0; j < half; j++) part[j] += part[j + half];
+    gradient[i] = part[0];
+  }
+}
+
+void adamw(const AdamW& a, const float* __restrict gradient, float* __restrict weight, float* __restrict mean,
+           float* __restrict square, std::int64_t n) {
+  const float rest1 = 1 - a.beta1, rest2 = 1 - a.beta2;
+  for (std::int64_t i = 0; i < n; i++) {
+    const float g = gradient[i];
+    const float m = mean[i] + rest1 * (g - mean[i]);
+    const float s = a.beta2 * square[i] + rest2 * g * g;
+    mean[i] = m;
+    square[i] = s;
+    weight[i] = weight[i] * a.decay - a.step_size * m / (sqrtf(s) / a.root_bias2 + a.eps);
+  }
+}
+
+// ---- The head -------------------------------------------------------------------------------------------
+
+void pool(const float* maps, Strides s, int filters, int rows, int cols, float* means) {
+  const float share = 1.0f / (static_cast<float>(rows) * static_cast<float>(cols));
+  for (int f = 0; f < filters; f++) {
+    Vector sum[2] = {};
+    for (int y = 0; y < rows; y++)
+      for (int x = 0; x < cols; x++)
+        for (int v = 0; v < 2; v++) sum[v] += load(maps + f * s.plane + y * s.row + x * s.col + v * kVector);
+    for (int v = 0; v < 2; v++) store(means + f * kLanes + v * kVector, sum[v] * share);
+  }
+}
+
+void unpool(const float* means_delta, float* delta, Strides s, int filters, int rows, int cols) {
+  const float share = 1.0f / (static_cast<float>(rows) * static_cast<float>(cols));
+  for (int f = 0; f < filters; f++)
+    for (int v = 0; v < kLanes; v += kVector) {
+      const Vector d = load(means_delta + f * kLanes + v) * share;
+      for (int y = 0; y < rows; y++)
+        for (int x = 0; x < cols; x++) {
+          float* at = delta + f * s.plane + y * s.row + x * s.col + v;
+          store(at, load(at) * d);
+        }
+    }
+}
+
+Loss loss(const float* logits, float* delta, float* probabilities, const std::int32_t* labels, int n_valid,
+          int n_classes, float scale, std::int32_t* classes) {
+  alignas(Vector) float top[kLanes], total[kLanes], best[kLanes];
+  for (int v = 0; v < kLanes; v += kVector) {
+    Vector max = load(logits + v), index = {};
+    for (int k = 1; k < n_classes; k++) {
+      const Vector x = load(logits + k * kLanes + v);
+      index = x > max ? splat(static_cast<float>(k)) : index;  // ties go to the first, as in torch
+      max = x > max ? x : max;
+    }
+    Vector sum = {};
+    for (int k = 0; k < n_classes; k++) {
+      const Vector e = exp(load(logits + k * kLanes + v) - max);
+      store(probabilities + k * kLanes + v, e);
+      sum += e;
+    }
+    store(top + v, max);
+    store(best + v, index);
+    store(total + v, sum);
+  }
+  Loss result = {0.0, 0};
+  for (int i = 0; i < n_valid; i++) {
+    const int label = labels[i], predicted = static_cast<int>(best[i]);
+    result.sum += logf(total[i]) + (top[i] - logits[label * kLanes + i]);
+    result.n_correct += predicted == label;
+    if (classes) classes[i] = predicted;
+  }
+  if (!delta) return result;
+  for (int i = 0; i < kLanes; i++) total[i] = i < n_valid ? scale / total[i] : 0.0f;
+  for (int k = 0; k < n_classes; k++)
+    for (int v = 0; v < kLanes; v += kVector) {
+      float* p = probabilities + k * kLanes + v;
+      store(p, load(p) * load(total + v));
+    }
+  for (int i = 0; i < n_valid; i++) probabilities[labels[i] * kLanes + i] -= scale;
+  for (int i = 0; i < n_classes * kLanes; i += kVector) store(delta + i, load(delta + i) * load(probabilities + i));
+  return result;
+}
+
+// ---- Input ----------------------------------------------------------------------------------------------
+
+// Bytes (lanes, pixels) to (pixels, lanes), by four rounds of interleaving blocks of up to 16 lanes.
+INLINE void transpose(const std::uint8_t* const* rows, std::int64_t n, std::uint8_t* out) {
+  constexpr int kBlock = kLanes < 16 ? kLanes : 16;
+  std::int64_t p = 0;
+  for (; p + 16 <= n; p += 16)
+    for (int lane = 0; lane < kLanes; lane += kBlock) {
+      Bytes16 a[kBlock], b[kBlock];
+      for (int i = 0; i < kBlock; i++) __builtin_memcpy(&a[i], rows[lane + i] + p, 16);
+      for (int round = 1; round < kBlock; round *= 2) {
+        for (int i = 0; i < kBlock / 2; i++) {
+          b[2 * i] = interleave_low(a[i], a[i + kBlock / 2]);
+          b[2 * i + 1] = interleave_high(a[i], a[i + kBlock / 2]);
+        }
+        for (int i = 0; i < kBlock; i++) a[i] = b[i];
+      }
+      for (int i = 0; i < 16; i++)
+        __builtin_memcpy(out + (p + i) * kLanes + lane, reinterpret_cast<std::uint8_t*>(a) + i * kBlock, kBlock);
+    }
+  for (; p < n; p++)
+    for (int lane = 0; lane < kLanes; lane++) out[p * kLanes + lane] = rows[lane][p];
+}
+
+void load_images(Pixels pixels, const std::int64_t* index, int n_valid, const ImageMap& map) {
+  const std::int64_t n = static_cast<std::int64_t>(map.channels) * map.rows * map.cols;
+  std::int64_t image[kLanes];
+  for (int i = 0; i < kLanes; i++) image[i] = index[i < n_valid ? i : n_valid - 1] * n;
+  if (pixels.bytes) {
+    const std::uint8_t* rows[kLanes];
+    for (int i = 0; i < kLanes; i++) rows[i] = pixels.bytes + image[i];
+    transpose(rows, n, map.scratch);
+  }
+  std::int64_t p = 0;
+  for (int c = 0; c < map.channels; c++)
+    for (int y = 0; y < map.rows; y++) {
+      float* out = map.out + c * map.strides.plane + y * map.strides.row;
+      const std::int64_t n_row = static_cast<std::int64_t>(map.cols) * kLanes;
+      if (pixels.bytes)
+        for (std::int64_t i = 0; i < n_row; i++) out[i] = map.scratch[p * kLanes + i] * (1.0f / 255.0f);
+      else
+        for (int x = 0; x < map.cols; x++)
+          for (int i = 0; i < kLanes; i++) out[x * kLanes + i] = pixels.floats[image[i] + p + x];
+      p += map.cols;
+    }
+}
+
+// ---- Peak -----------------------------------------------------------------------------------------------
+
+void multiply_adds(std::int64_t n_loops, float* out) {
+  Vector sum[kPeakChains];
+  for (int i = 0; i < kPeakChains; i++) sum[i] = splat(out[i]);
+  Vector factor = splat(out[0]), term = splat(out[1]);
+  for (std::int64_t n = 0; n < n_loops; n++) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kPeakChains; i++) sum[i] = sum[i] * factor + term;
+    __asm__ volatile("" ::: "memory");
+  }
+  for (int i = 0; i < kPeakChains; i++) out[i] = sum[i][0];
+}
+
+}  // namespace
+
+namespace NASOPT_ISA {
+#define NASOPT_TEXT_(x) #x
+#define NASOPT_TEXT(x) NASOPT_TEXT_(x)
+extern const Kernels kernels = {NASOPT_TEXT(NASOPT_ISA), kLanes, kVector, forward, backward, weight_gradient, pool,
+                                unpool, loss, load_images, reduce, adamw, multiply_adds};
+}  // namespace NASOPT_ISA
+
+}  // namespace nasopt
