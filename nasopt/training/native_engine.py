@@ -167,6 +167,10 @@ class NativeNetwork:
         """The weights as they are now, in PyTorch's order and layout."""
         return self._shaped(self._trainer.weights)
 
+    def time_layer(self, index: int, repeats: int) -> list[float]:
+        """Seconds for ``repeats`` runs of a layer's kernels: forward, gradients of its input and weights."""
+        return list(self._run(self._trainer.time_layer, index, repeats))
+
     def _shaped(self, flat: NDArray[np.float32]) -> Weights:
         ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes])[:-1]
         parts = np.split(flat, ends)

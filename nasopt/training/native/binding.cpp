@@ -195,7 +195,7 @@ NB_MODULE(_native, m) {
                     std::tuple<int, int, int>>(),
            nb::arg("isa"), nb::arg("image"), nb::arg("layers"), nb::arg("head"))
       .def_prop_ro("n_weights", &Trainer::n_weights)
-      .def_prop_rw("weights", &Trainer::weights, &Trainer::set_weights)
+      .def_prop_rw("weights", &Trainer::weights, &Trainer::set_weights, nb::for_getter(nb::rv_policy::move))
       .def("train", &Trainer::train<std::uint8_t>)
       .def("train", &Trainer::train<float>)
       .def("evaluate", &Trainer::evaluate<std::uint8_t>)

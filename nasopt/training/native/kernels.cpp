@@ -13,26 +13,22 @@ namespace {
 // FB filters at XB neighbouring output pixels: FB * XB * 2 accumulators stay in registers over all taps.
 template <int FB, int XB, bool kForward>
 INLINE void convolve_tile(const Conv& a, const float* in, float* out, const float* weights, const float* bias) {
-  Vector sum[FB][XB][2];
-  for (int f = 0; f < FB; f++)
-    for (int x = 0; x < XB; x++) sum[f][x][0] = sum[f][x][1] = kForward ? splat(bias[f]) : Vector{};
+  constexpr int kPixel = XB * 2;  // the vectors of XB pixels
+  Vector sum[FB * kPixel];
+  repeat<FB * kPixel>(UNROLLED(i) { sum[i] = kForward ? splat(bias[i / kPixel]) : Vector{}; });
   for (int t = 0; t < a.n_taps; t++) {
     const float* pixel = in + a.offsets[t];
-    Vector values[XB][2];
-    for (int x = 0; x < XB; x++)
-      for (int v = 0; v < 2; v++) values[x][v] = load(pixel + x * a.in_strides.col + v * kVector);
-    for (int f = 0; f < FB; f++) {
+    Vector values[kPixel];
+    repeat<kPixel>(UNROLLED(i) { values[i] = load(pixel + i / 2 * a.in_strides.col + i % 2 * kVector); });
+    repeat<FB>(UNROLLED(f) {
       const Vector weight = splat(weights[t * FB + f]);
-      for (int x = 0; x < XB; x++)
-        for (int v = 0; v < 2; v++) sum[f][x][v] += weight * values[x][v];
-    }
+      repeat<kPixel>(UNROLLED(i) { sum[f * kPixel + i] += weight * values[i]; });
+    });
   }
-  for (int f = 0; f < FB; f++)
-    for (int x = 0; x < XB; x++)
-      for (int v = 0; v < 2; v++) {
-        float* to = out + f * a.out_strides.plane + x * a.out_strides.col + v * kVector;
-        store(to, kForward ? sum[f][x][v] : sum[f][x][v] * load(to));
-      }
+  repeat<FB * kPixel>(UNROLLED(i) {
+    float* to = out + i / kPixel * a.out_strides.plane + i % kPixel / 2 * a.out_strides.col + i % 2 * kVector;
+    store(to, kForward ? sum[i] : sum[i] * load(to));
+  });
 }
 
 template <int FB, int MaxXB, bool kForward>
@@ -139,27 +135,26 @@ void forward(const Conv& a, const Epilogue& e) {
 // FB filters by TB taps over the rows [y, end): FB * TB accumulators stay in registers.
 template <int FB, int TB>
 INLINE void weight_tile(const WeightGradient& a, int f, int t, int y, int end) {
-  Vector sum[FB][TB];
   float* sums = a.sums + (static_cast<std::int64_t>(f) * a.n_taps + t) * kVector;
-  for (int i = 0; i < FB; i++)
-    for (int j = 0; j < TB; j++) sum[i][j] = load(sums + (static_cast<std::int64_t>(i) * a.n_taps + j) * kVector);
+  const std::int64_t next_filter = static_cast<std::int64_t>(a.n_taps) * kVector;
+  Vector sum[FB * TB];
+  repeat<FB * TB>(UNROLLED(i) { sum[i] = load(sums + i / TB * next_filter + i % TB * kVector); });
   const float* in[TB];
-  for (int j = 0; j < TB; j++) in[j] = a.in + a.offsets[t + j];
+  repeat<TB>(UNROLLED(j) { in[j] = a.in + a.offsets[t + j]; });
   for (; y < end; y++) {
     const float* delta = a.delta + f * a.delta_strides.plane + y * a.delta_strides.row;
     std::int64_t at = y * a.in_strides.row;
     for (int x = 0; x < a.cols; x++, at += a.in_strides.col, delta += a.delta_strides.col)
-      for (int v = 0; v < kLanes; v += kVector) {
+      repeat<2>(UNROLLED(v) {
         Vector values[TB];
-        for (int j = 0; j < TB; j++) values[j] = load(in[j] + at + v);
-        for (int i = 0; i < FB; i++) {
-          const Vector d = load(delta + i * a.delta_strides.plane + v);
-          for (int j = 0; j < TB; j++) sum[i][j] += d * values[j];
-        }
-      }
+        repeat<TB>(UNROLLED(j) { values[j] = load(in[j] + at + v * kVector); });
+        repeat<FB>(UNROLLED(i) {
+          const Vector d = load(delta + i * a.delta_strides.plane + v * kVector);
+          repeat<TB>(UNROLLED(j) { sum[i * TB + j] += d * values[j]; });
+        });
+      });
   }
-  for (int i = 0; i < FB; i++)
-    for (int j = 0; j < TB; j++) store(sums + (static_cast<std::int64_t>(i) * a.n_taps + j) * kVector, sum[i][j]);
+  repeat<FB * TB>(UNROLLED(i) { store(sums + i / TB * next_filter + i % TB * kVector, sum[i]); });
 }
 
 template <int FB, int MaxTB>
@@ -346,14 +341,11 @@ void load_images(Pixels pixels, const std::int64_t* index, int n_valid, const Im
 
 void multiply_adds(std::int64_t n_loops, float* out) {
   Vector sum[kPeakChains];
-  for (int i = 0; i < kPeakChains; i++) sum[i] = splat(out[i]);
-  Vector factor = splat(out[0]), term = splat(out[1]);
-  for (std::int64_t n = 0; n < n_loops; n++) {
-#pragma GCC unroll 12
-    for (int i = 0; i < kPeakChains; i++) sum[i] = sum[i] * factor + term;
-    __asm__ volatile("" ::: "memory");
-  }
-  for (int i = 0; i < kPeakChains; i++) out[i] = sum[i][0];
+  repeat<kPeakChains>(UNROLLED(i) { sum[i] = splat(out[i]); });
+  const Vector factor = splat(out[0]), term = splat(out[1]);
+  for (std::int64_t n = 0; n < n_loops; n++)
+    repeat<kPeakChains>(UNROLLED(i) { sum[i] = sum[i] * factor + term; });
+  repeat<kPeakChains>(UNROLLED(i) { out[i] = sum[i][0]; });
 }
 
 }  // namespace
