@@ -18,12 +18,24 @@ INLINE void convolve_tile(const Conv& a, const float* in, float* out, const floa
   repeat<FB * kPixel>(UNROLLED(i) { sum[i] = kForward ? splat(bias[i / kPixel]) : Vector{}; });
   for (int t = 0; t < a.n_taps; t++) {
     const float* pixel = in + a.offsets[t];
-    Vector values[kPixel];
-    repeat<kPixel>(UNROLLED(i) { values[i] = load(pixel + i / 2 * a.in_strides.col + i % 2 * kVector); });
-    repeat<FB>(UNROLLED(f) {
-      const Vector weight = splat(weights[t * FB + f]);
-      repeat<kPixel>(UNROLLED(i) { sum[f * kPixel + i] += weight * values[i]; });
-    });
+    const auto value = UNROLLED(i) { return load(pixel + i / 2 * a.in_strides.col + i % 2 * kVector); };
+    const auto weight = UNROLLED(f) { return splat(weights[t * FB + f]); };
+    // The fewer operands stay in registers, the others pass through one: 16 registers hold it all.
+    if constexpr (FB <= kPixel) {
+      Vector kept[FB];
+      repeat<FB>(UNROLLED(f) { kept[f] = weight(f); });
+      repeat<kPixel>(UNROLLED(i) {
+        const Vector passing = value(i);
+        repeat<FB>(UNROLLED(f) { sum[f * kPixel + i] += kept[f] * passing; });
+      });
+    } else {
+      Vector kept[kPixel];
+      repeat<kPixel>(UNROLLED(i) { kept[i] = value(i); });
+      repeat<FB>(UNROLLED(f) {
+        const Vector passing = weight(f);
+        repeat<kPixel>(UNROLLED(i) { sum[f * kPixel + i] += passing * kept[i]; });
+      });
+    }
   }
   repeat<FB * kPixel>(UNROLLED(i) {
     float* to = out + i / kPixel * a.out_strides.plane + i % kPixel / 2 * a.out_strides.col + i % 2 * kVector;
@@ -65,19 +77,21 @@ INLINE void convolve(const Conv& a, int y) {
   }
 }
 
-void backward(const Conv& a) {
+// Kernels copy their arguments: stores through float pointers might change what a reference names.
+void backward(const Conv& arguments) {
+  const Conv a = arguments;
   for (int y = 0; y < a.rows; y++) convolve<false>(a, y);
 }
 
 // ---- Activations ----------------------------------------------------------------------------------------
 
 template <Activation A>
-INLINE Vector activation(Vector x, Vector& slope) {
-  Vector y;
+INLINE Pair activation(Pair x, Pair& slope) {
+  Pair y;
   switch (A) {
     case Activation::relu:
-      slope = x > 0.0f ? splat(1.0f) : Vector{};
-      return x < 0.0f ? Vector{} : x;
+      slope = where_positive(x, Pair{splat(1.0f), splat(1.0f)}, Pair{});
+      return at_least(0.0f, x);
     case Activation::sigmoid:
       y = sigmoid(x);
       slope = y - y * y;
@@ -87,14 +101,14 @@ INLINE Vector activation(Vector x, Vector& slope) {
       slope = 1.0f - y * y;
       return y;
     case Activation::swish: {
-      const Vector s = sigmoid(x);
+      const Pair s = sigmoid(x);
       y = x * s;
       slope = s + y * (1.0f - s);
       return y;
     }
     default: {
-      Vector cdf;
-      const Vector density = normal(x, cdf);
+      Pair cdf;
+      const Pair density = normal(x, cdf);
       slope = cdf + x * density;
       return x * cdf;
     }
@@ -104,14 +118,15 @@ INLINE Vector activation(Vector x, Vector& slope) {
 // Activates `n` floats in place; their slopes go to `slopes`, if there is such a place.
 template <Activation A>
 void activate(float* values, float* slopes, std::int64_t n) {
-  Vector slope;
-  if (slopes)
-    for (std::int64_t i = 0; i < n; i += kVector) {
-      store(values + i, activation<A>(load(values + i), slope));
-      store(slopes + i, slope);
-    }
-  else
-    for (std::int64_t i = 0; i < n; i += kVector) store(values + i, activation<A>(load(values + i), slope));
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    Pair slope;
+    const Pair y = activation<A>({load(values + i), load(values + i + kVector)}, slope);
+    store(values + i, y.a);
+    store(values + i + kVector, y.b);
+    if (!slopes) continue;
+    store(slopes + i, slope.a);
+    store(slopes + i + kVector, slope.b);
+  }
 }
 
 using Activate = void (*)(float*, float*, std::int64_t);
@@ -119,7 +134,8 @@ constexpr Activate kActivate[kActivations] = {activate<Activation::relu>, activa
                                               activate<Activation::tanh>, activate<Activation::swish>,
                                               activate<Activation::gelu>};
 
-void forward(const Conv& a, const Epilogue& e) {
+void forward(const Conv& arguments, const Epilogue& e) {
+  const Conv a = arguments;
   const Activate act = kActivate[static_cast<int>(e.activation)];
   for (int y = 0; y < a.rows; y++) {
     convolve<true>(a, y);
@@ -174,7 +190,8 @@ INLINE void weight_tiles(const WeightGradient& a, int f, int y, int end) {
   }
 }
 
-void weight_gradient(const WeightGradient& a) {
+void weight_gradient(const WeightGradient& arguments) {
+  const WeightGradient a = arguments;
   // Groups of rows small enough that all tiles of a group find them in the first cache.
   constexpr std::int64_t kGroupBytes = 20 * 1024;
   const std::int64_t channels = (a.n_taps + 8) / 9;  // a guess: most kernels are 3 x 3
@@ -227,66 +244,81 @@ void adamw(const AdamW& a, const float* __restrict gradient, float* __restrict w
 
 // ---- The head -------------------------------------------------------------------------------------------
 
-void pool(const float* maps, Strides s, int filters, int rows, int cols, float* means) {
-  const float share = 1.0f / (static_cast<float>(rows) * static_cast<float>(cols));
-  for (int f = 0; f < filters; f++) {
-    Vector sum[2] = {};
-    for (int y = 0; y < rows; y++)
-      for (int x = 0; x < cols; x++)
-        for (int v = 0; v < 2; v++) sum[v] += load(maps + f * s.plane + y * s.row + x * s.col + v * kVector);
-    for (int v = 0; v < 2; v++) store(means + f * kLanes + v * kVector, sum[v] * share);
+void pool(const Maps& m, float* means, std::int64_t means_plane) {
+  const float share = 1.0f / (static_cast<float>(m.rows) * static_cast<float>(m.cols));
+  for (int c = 0; c < m.channels; c++) {
+    Vector sum0 = {}, sum1 = {};
+    for (int y = 0; y < m.rows; y++) {
+      const float* row = m.values + c * m.strides.plane + y * m.strides.row;
+      for (int x = 0; x < m.cols; x++, row += m.strides.col) {
+        sum0 += load(row);
+        sum1 += load(row + kVector);
+      }
+    }
+    store(means + c * means_plane, sum0 * share);
+    store(means + c * means_plane + kVector, sum1 * share);
   }
 }
 
-void unpool(const float* means_delta, float* delta, Strides s, int filters, int rows, int cols) {
-  const float share = 1.0f / (static_cast<float>(rows) * static_cast<float>(cols));
-  for (int f = 0; f < filters; f++)
-    for (int v = 0; v < kLanes; v += kVector) {
-      const Vector d = load(means_delta + f * kLanes + v) * share;
-      for (int y = 0; y < rows; y++)
-        for (int x = 0; x < cols; x++) {
-          float* at = delta + f * s.plane + y * s.row + x * s.col + v;
-          store(at, load(at) * d);
-        }
+void unpool(const Maps& m, const float* means_delta, std::int64_t means_plane) {
+  const float share = 1.0f / (static_cast<float>(m.rows) * static_cast<float>(m.cols));
+  for (int c = 0; c < m.channels; c++) {
+    const Vector d0 = load(means_delta + c * means_plane) * share;
+    const Vector d1 = load(means_delta + c * means_plane + kVector) * share;
+    for (int y = 0; y < m.rows; y++) {
+      float* row = m.values + c * m.strides.plane + y * m.strides.row;
+      for (int x = 0; x < m.cols; x++, row += m.strides.col) {
+        store(row, load(row) * d0);
+        store(row + kVector, load(row + kVector) * d1);
+      }
     }
+  }
 }
 
-Loss loss(const float* logits, float* delta, float* probabilities, const std::int32_t* labels, int n_valid,
-          int n_classes, float scale, std::int32_t* classes) {
-  alignas(Vector) float top[kLanes], total[kLanes], best[kLanes];
+// Writes the exponentials of the logits less their maximum; gives these, their sums and the predicted classes.
+INLINE void softmax(const Logits& a, float* top, float* total, float* best) {
   for (int v = 0; v < kLanes; v += kVector) {
-    Vector max = load(logits + v), index = {};
-    for (int k = 1; k < n_classes; k++) {
-      const Vector x = load(logits + k * kLanes + v);
+    Vector max = load(a.values + v), index = {};
+    for (int k = 1; k < a.n_classes; k++) {
+      const Vector x = load(a.values + k * a.plane + v);
       index = x > max ? splat(static_cast<float>(k)) : index;  // ties go to the first, as in torch
       max = x > max ? x : max;
     }
     Vector sum = {};
-    for (int k = 0; k < n_classes; k++) {
-      const Vector e = exp(load(logits + k * kLanes + v) - max);
-      store(probabilities + k * kLanes + v, e);
+    for (int k = 0; k < a.n_classes; k++) {
+      const Vector e = exp(load(a.values + k * a.plane + v) - max);
+      store(a.probabilities + k * kLanes + v, e);
       sum += e;
     }
     store(top + v, max);
     store(best + v, index);
     store(total + v, sum);
   }
+}
+
+Loss loss(const Logits& a, const std::int32_t* labels, int n_valid, std::int32_t* classes) {
+  alignas(Vector) float top[kLanes], total[kLanes], best[kLanes];
+  softmax(a, top, total, best);
   Loss result = {0.0, 0};
   for (int i = 0; i < n_valid; i++) {
-    const int label = labels[i], predicted = static_cast<int>(best[i]);
-    result.sum += logf(total[i]) + (top[i] - logits[label * kLanes + i]);
-    result.n_correct += predicted == label;
+    const int predicted = static_cast<int>(best[i]);
+    result.sum += logf(total[i]) + (top[i] - a.values[labels[i] * a.plane + i]);
+    result.n_correct += predicted == labels[i];
     if (classes) classes[i] = predicted;
   }
-  if (!delta) return result;
-  for (int i = 0; i < kLanes; i++) total[i] = i < n_valid ? scale / total[i] : 0.0f;
-  for (int k = 0; k < n_classes; k++)
+  if (!a.delta) return result;
+  for (int i = 0; i < kLanes; i++) total[i] = i < n_valid ? a.scale / total[i] : 0.0f;
+  for (int k = 0; k < a.n_classes; k++)
     for (int v = 0; v < kLanes; v += kVector) {
-      float* p = probabilities + k * kLanes + v;
+      float* p = a.probabilities + k * kLanes + v;
       store(p, load(p) * load(total + v));
     }
-  for (int i = 0; i < n_valid; i++) probabilities[labels[i] * kLanes + i] -= scale;
-  for (int i = 0; i < n_classes * kLanes; i += kVector) store(delta + i, load(delta + i) * load(probabilities + i));
+  for (int i = 0; i < n_valid; i++) a.probabilities[labels[i] * kLanes + i] -= a.scale;
+  for (int k = 0; k < a.n_classes; k++)
+    for (int v = 0; v < kLanes; v += kVector) {
+      float* delta = a.delta + k * a.plane + v;
+      store(delta, load(delta) * load(a.probabilities + k * kLanes + v));
+    }
   return result;
 }
 
@@ -314,8 +346,12 @@ INLINE void transpose(const std::uint8_t* const* rows, std::int64_t n, std::uint
     for (int lane = 0; lane < kLanes; lane++) out[p * kLanes + lane] = rows[lane][p];
 }
 
-void load_images(Pixels pixels, const std::int64_t* index, int n_valid, const ImageMap& map) {
+void load_images(Pixels pixels, const std::int64_t* index, int n_valid, int n_next, const ImageMap& map) {
   const std::int64_t n = static_cast<std::int64_t>(map.channels) * map.rows * map.cols;
+  const std::int64_t n_fetched = n < 4096 ? n : 4096;  // a larger image is a stream that the hardware foresees
+  for (int i = n_valid; i < n_valid + n_next; i++)
+    for (std::int64_t p = 0; p < n_fetched; p += 64)
+      if (pixels.bytes) __builtin_prefetch(pixels.bytes + index[i] * n + p, 0, 2);
   std::int64_t image[kLanes];
   for (int i = 0; i < kLanes; i++) image[i] = index[i < n_valid ? i : n_valid - 1] * n;
   if (pixels.bytes) {

@@ -63,6 +63,21 @@ struct ImageMap {
   std::uint8_t* scratch;  // channels * rows * cols * lanes bytes, and 256 more
 };
 
+struct Maps {
+  float* values;
+  int channels, rows, cols;
+  Strides strides;
+};
+
+struct Logits {
+  const float* values;
+  float* delta;  // slopes on entry, gradients times `scale` on return; null in an evaluation
+  float* probabilities;
+  std::int64_t plane;  // from class to class, in the first two; a chunk's lanes in the third
+  int n_classes;
+  float scale;
+};
+
 struct Loss {
   double sum;
   int n_correct;
@@ -80,14 +95,13 @@ struct Kernels {
   // out = convolution * out, where out held the slopes of the layer before.
   void (*backward)(const Conv&);
   void (*weight_gradient)(const WeightGradient&);
-  // Means of the maps (rows * cols pixels) to (filters, lanes); and back, multiplying the slopes in `delta`.
-  void (*pool)(const float* maps, Strides, int filters, int rows, int cols, float* means);
-  void (*unpool)(const float* means_delta, float* delta, Strides, int filters, int rows, int cols);
-  // `delta` holds slopes on entry, gradients times `scale` on return (null: evaluation); `classes` may be null.
-  Loss (*loss)(const float* logits, float* delta, float* probabilities, const std::int32_t* labels, int n_valid,
-               int n_classes, float scale, std::int32_t* classes);
-  // Lane i shows image index[i] of `pixels`; lanes from n_valid on repeat the last one.
-  void (*load_images)(Pixels pixels, const std::int64_t* index, int n_valid, const ImageMap&);
+  // Means of the maps' pixels; and back, multiplying the slopes in `delta`.
+  void (*pool)(const Maps& maps, float* means, std::int64_t means_plane);
+  void (*unpool)(const Maps& delta, const float* means_delta, std::int64_t means_plane);
+  Loss (*loss)(const Logits&, const std::int32_t* labels, int n_valid, std::int32_t* classes);
+  // Lane i shows image index[i] of `pixels`; lanes from n_valid on repeat the last one. The next n_next images
+  // of the index are fetched into the cache meanwhile.
+  void (*load_images)(Pixels pixels, const std::int64_t* index, int n_valid, int n_next, const ImageMap&);
   // Sums each of the n vectors to a scalar.
   void (*reduce)(const float* sums, float* gradient, std::int64_t n);
   void (*adamw)(const AdamW&, const float* gradient, float* weight, float* mean, float* square, std::int64_t n);

@@ -12,6 +12,7 @@ namespace {
 constexpr std::int64_t kMaxFloats = (std::int64_t{1} << 31) - 1;  // offsets are 32 bits wide
 constexpr std::int64_t kMaxSize = 1 << 20;                         // of any one dimension
 constexpr int kMaxLanes = 32;
+constexpr int kSlots = 8;
 constexpr std::int64_t kAlignment = 32;  // floats: two cache lines, and the widest chunk
 
 void require(bool good, const char* what) {
@@ -57,8 +58,8 @@ Network::Network(const Kernels& kernels, const NetworkSpec& spec) : kernels_(ker
     deltas_.push_back(layer.stride == 1 ? make_map(shape, k / 2, (k - 1) / 2) : make_map(shape, (k - 1) / 2, k / 2));
   }
   for (int n : {shape.channels, spec.hidden_units, spec.n_classes}) {
-    values_.push_back(make_map({n, 1, 1}, 0, 0));
-    deltas_.push_back(make_map({n, 1, 1}, 0, 0));
+    values_.push_back(make_map({n, 1, kSlots}, 0, 0));
+    deltas_.push_back(make_map({n, 1, kSlots}, 0, 0));
   }
   const std::size_t n_conv = spec.convolutions.size();
   for (std::size_t i = 0; i < n_conv + 2; i++) {
@@ -67,6 +68,7 @@ Network::Network(const Kernels& kernels, const NetworkSpec& spec) : kernels_(ker
                                        : LayerSpec{1, values_[from + 1].shape.channels, 1, spec.final_activation};
     layers_.push_back(make_layer(values_[from], values_[from + 1], deltas_[from + 1], layer));
     if (i > 0) add_input_gradients(layers_[i], deltas_[from], deltas_[from + 1], layer);
+    if (i >= n_conv) layers_[i].conv.cols = layers_[i].input_gradients[0].conv.cols = 1;  // a slot at a time
   }
   const auto reserve = [&](std::int64_t floats) {
     const std::int64_t start = memory_size_;
@@ -197,43 +199,56 @@ void Network::pack() {
   }
 }
 
-void Network::forward(const Images& images, const std::int64_t* index, int n, bool with_slopes) {
+void Network::forward(const Images& images, const Chunk& chunk, bool with_slopes) {
   const Map& image = values_[0];
-  kernels_.load_images(images.pixels, index, n,
+  kernels_.load_images(images.pixels, chunk.index, chunk.n, chunk.n_next,
                        {at(image.start), image.shape.channels, image.shape.rows, image.shape.cols, image.strides,
                         reinterpret_cast<std::uint8_t*>(at(scratch_))});
   const std::size_t n_conv = spec_.convolutions.size();
+  const int slot_start = chunk.slot * kernels_.lanes;
   for (std::size_t i = 0; i < layers_.size(); i++) {
-    if (i == n_conv) {
-      const Map& maps = values_[i];
-      kernels_.pool(at(maps.start), maps.strides, maps.shape.channels, maps.shape.rows, maps.shape.cols,
-                    at(values_[i + 1].start));
-    }
+    const Map& means = values_[n_conv + 1];
+    if (i == n_conv) kernels_.pool(maps_at(values_[i]), at(means.start) + slot_start, means.strides.plane);
+    Conv conv = layers_[i].conv;
     Epilogue epilogue = layers_[i].epilogue;
+    if (i >= n_conv) conv.in += slot_start, conv.out += slot_start, epilogue.slope += slot_start;
     if (!with_slopes) epilogue.slope = nullptr;
-    kernels_.forward(layers_[i].conv, epilogue);
+    kernels_.forward(conv, epilogue);
   }
 }
 
-Loss Network::loss(const Images& images, const std::int64_t* index, int n, bool with_delta, float scale,
-                   std::int32_t* classes) {
+Loss Network::loss(const Images& images, const Chunk& chunk, bool with_delta, float scale, std::int32_t* classes) {
   std::int32_t labels[kMaxLanes];
-  for (int i = 0; i < n; i++) labels[i] = static_cast<std::int32_t>(images.labels[index[i]]);
-  return kernels_.loss(at(values_.back().start), with_delta ? at(deltas_.back().start) : nullptr, at(probabilities_),
-                       labels, n, spec_.n_classes, scale, classes);
+  for (int i = 0; i < chunk.n; i++) labels[i] = static_cast<std::int32_t>(images.labels[chunk.index[i]]);
+  const int slot_start = chunk.slot * kernels_.lanes;
+  const Map& logits = values_.back();
+  return kernels_.loss({at(logits.start) + slot_start, with_delta ? at(deltas_.back().start) + slot_start : nullptr,
+                        at(probabilities_), logits.strides.plane, spec_.n_classes, scale},
+                       labels, chunk.n, classes);
 }
 
-void Network::backward() {
+void Network::backward(const Chunk& chunk) {
   const std::size_t n_conv = spec_.convolutions.size();
+  const int slot_start = chunk.slot * kernels_.lanes;
+  const Map& means = deltas_[n_conv + 1];
+  for (int c = 0; c < means.shape.channels; c++)  // means have no activation: their slope is 1
+    std::fill_n(at(means.start) + slot_start + c * means.strides.plane, kernels_.lanes, 1.0f);
   for (std::size_t i = layers_.size(); i-- > 0;) {
-    kernels_.weight_gradient(layers_[i].gradient);
-    if (i == n_conv) std::fill_n(at(deltas_[i + 1].start), deltas_[i + 1].shape.channels * kernels_.lanes, 1.0f);
-    for (const InputGradient& part : layers_[i].input_gradients) kernels_.backward(part.conv);
-    if (i == n_conv) {
-      const Map& maps = deltas_[i];
-      kernels_.unpool(at(deltas_[i + 1].start), at(maps.start), maps.strides, maps.shape.channels, maps.shape.rows,
-                      maps.shape.cols);
+    if (i + 1 == n_conv) kernels_.unpool(maps_at(deltas_[n_conv]), at(means.start) + slot_start, means.strides.plane);
+    if (i < n_conv) kernels_.weight_gradient(layers_[i].gradient);
+    for (const InputGradient& part : layers_[i].input_gradients) {
+      Conv conv = part.conv;
+      if (i >= n_conv) conv.in += slot_start, conv.out += slot_start;
+      kernels_.backward(conv);
     }
+  }
+}
+
+void Network::add_head_gradients(int n_slots) {
+  for (std::size_t i = spec_.convolutions.size(); i < layers_.size(); i++) {
+    WeightGradient gradient = layers_[i].gradient;
+    gradient.cols = n_slots;
+    kernels_.weight_gradient(gradient);
   }
 }
 
@@ -241,13 +256,20 @@ Totals Network::accumulate(const Images& images, const std::int64_t* index, std:
   Totals totals;
   pack();
   std::fill_n(at(sums_), n_weights_ * kernels_.vector, 0.0f);
-  for (std::int64_t first = 0; first < n; first += kernels_.lanes) {
-    const int n_chunk = static_cast<int>(std::min<std::int64_t>(kernels_.lanes, n - first));
-    forward(images, index + first, n_chunk, true);
-    const Loss part = loss(images, index + first, n_chunk, true, 1.0f / static_cast<float>(n), nullptr);
+  const auto size = [&](std::int64_t first) {
+    return static_cast<int>(std::clamp<std::int64_t>(n - first, 0, kernels_.lanes));
+  };
+  Chunk chunk = {};
+  for (std::int64_t first = 0; first < n; first += chunk.n) {
+    chunk = {index + first, size(first), size(first + kernels_.lanes), chunk.slot};
+    forward(images, chunk, true);
+    const Loss part = loss(images, chunk, true, 1.0f / static_cast<float>(n), nullptr);
     totals.loss_sum += part.sum;
     totals.n_correct += part.n_correct;
-    backward();
+    backward(chunk);
+    if (++chunk.slot < kSlots && chunk.n_next > 0) continue;
+    add_head_gradients(chunk.slot);
+    chunk.slot = 0;
   }
   kernels_.reduce(at(sums_), gradient_.data(), n_weights_);
   return totals;
@@ -292,8 +314,9 @@ Totals Network::evaluate(const Images& images, std::int64_t n, std::vector<bool>
   for (std::int64_t first = 0; first < n && totals.completed; first += kernels_.lanes) {
     const int n_chunk = static_cast<int>(std::min<std::int64_t>(kernels_.lanes, n - first));
     std::iota(index, index + n_chunk, first);
-    forward(images, index, n_chunk, false);
-    const Loss part = loss(images, index, n_chunk, false, 0.0f, classes);
+    const Chunk chunk = {index, n_chunk, 0, 0};
+    forward(images, chunk, false);
+    const Loss part = loss(images, chunk, false, 0.0f, classes);
     totals.loss_sum += part.sum;
     totals.n_correct += part.n_correct;
     for (int i = 0; i < n_chunk; i++) seen[classes[i]] = true;

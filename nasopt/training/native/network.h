@@ -70,6 +70,12 @@ class Network {
   std::vector<double> time_layer(int layer, int repeats);
 
  private:
+  // The dense layers' maps have a column, a slot, for each of several chunks: their weights have a single
+  // pixel a chunk to learn from, too little to pay for loading and storing the sums each time.
+  struct Chunk {
+    const std::int64_t* index;
+    int n, n_next, slot;
+  };
   struct Map {
     Shape shape;
     Strides strides;
@@ -96,12 +102,14 @@ class Network {
   void add_input_gradients(Layer& layer, const Map& in_delta, const Map& delta, const LayerSpec& spec);
   void bind();  // turns offsets into memory_ to pointers, once memory_ stands
   void pack();  // copies weights_ to the order in which the kernels read them
-  void forward(const Images& images, const std::int64_t* index, int n, bool with_slopes);
-  void backward();
+  void forward(const Images& images, const Chunk& chunk, bool with_slopes);
+  Loss loss(const Images& images, const Chunk& chunk, bool with_delta, float scale, std::int32_t* classes);
+  void backward(const Chunk& chunk);
+  void add_head_gradients(int n_slots);
   Totals accumulate(const Images& images, const std::int64_t* index, std::int64_t n);
-  Loss loss(const Images& images, const std::int64_t* index, int n, bool with_delta, float scale, std::int32_t* seen);
   void update(double learning_rate, const Optimizer& optimizer);
   float* at(std::int64_t offset) { return memory_ + offset; }
+  Maps maps_at(const Map& map) { return {at(map.start), map.shape.channels, map.shape.rows, map.shape.cols, map.strides}; }
 
   const Kernels& kernels_;
   NetworkSpec spec_;
