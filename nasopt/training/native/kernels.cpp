@@ -85,12 +85,12 @@ void backward(const Conv& arguments) {
 
 // ---- Activations ----------------------------------------------------------------------------------------
 
-template <Activation A>
-INLINE Pair activation(Pair x, Pair& slope) {
-  Pair y;
+template <Activation A, typename V>
+INLINE V activation(const V& x, V& slope) {
+  V y;
   switch (A) {
     case Activation::relu:
-      slope = where_positive(x, Pair{splat(1.0f), splat(1.0f)}, Pair{});
+      slope = where_positive(x, ones(x), V{});
       return at_least(0.0f, x);
     case Activation::sigmoid:
       y = sigmoid(x);
@@ -101,35 +101,37 @@ INLINE Pair activation(Pair x, Pair& slope) {
       slope = 1.0f - y * y;
       return y;
     case Activation::swish: {
-      const Pair s = sigmoid(x);
+      const V s = sigmoid(x);
       y = x * s;
       slope = s + y * (1.0f - s);
       return y;
     }
     default: {
-      Pair cdf;
-      const Pair density = normal(x, cdf);
+      V cdf;
+      const V density = normal(x, cdf);
       slope = cdf + x * density;
       return x * cdf;
     }
   }
 }
 
-// Activates `n` floats in place; their slopes go to `slopes`, if there is such a place.
-template <Activation A>
-void activate(float* values, float* slopes, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; i += kLanes) {
-    Pair slope;
-    const Pair y = activation<A>({load(values + i), load(values + i + kVector)}, slope);
-    store(values + i, y.a);
-    store(values + i + kVector, y.b);
-    if (!slopes) continue;
-    store(slopes + i, slope.a);
-    store(slopes + i + kVector, slope.b);
-  }
+template <Activation A, int N>
+INLINE void activate_pack(float* values, float* slopes) {
+  Pack<N> x, slope;
+  repeat<N>(UNROLLED(i) { x.v[i] = load(values + i * kVector); });
+  const Pack<N> y = activation<A>(x, slope);
+  repeat<N>(UNROLLED(i) { store(values + i * kVector, y.v[i]); });
+  if (slopes) repeat<N>(UNROLLED(i) { store(slopes + i * kVector, slope.v[i]); });
 }
 
-using Activate = void (*)(float*, float*, std::int64_t);
+// Activates `n` pixels in place; their slopes go to `slopes`, if there is such a place.
+template <Activation A>
+void activate(float* values, float* slopes, int n) {
+  for (int i = 0; i + 2 <= n; i += 2) activate_pack<A, 4>(values + i * kLanes, slopes ? slopes + i * kLanes : nullptr);
+  if (n % 2) activate_pack<A, 2>(values + (n - 1) * kLanes, slopes ? slopes + (n - 1) * kLanes : nullptr);
+}
+
+using Activate = void (*)(float*, float*, int);
 constexpr Activate kActivate[kActivations] = {activate<Activation::relu>, activate<Activation::sigmoid>,
                                               activate<Activation::tanh>, activate<Activation::swish>,
                                               activate<Activation::gelu>};
@@ -142,7 +144,7 @@ void forward(const Conv& arguments, const Epilogue& e) {
     for (int f = 0; f < a.n_filters; f++)  // while the row is in the first cache
       act(a.out + f * a.out_strides.plane + y * a.out_strides.row,
           e.slope ? e.slope + f * e.slope_strides.plane + y * e.slope_strides.row : nullptr,
-          static_cast<std::int64_t>(a.cols) * kLanes);
+          a.cols);
   }
 }
 
@@ -192,8 +194,8 @@ INLINE void weight_tiles(const WeightGradient& a, int f, int y, int end) {
 
 void weight_gradient(const WeightGradient& arguments) {
   const WeightGradient a = arguments;
-  // Groups of rows small enough that all tiles of a group find them in the first cache.
-  constexpr std::int64_t kGroupBytes = 20 * 1024;
+  // Groups of rows small enough that all tiles of a group find them in the second cache.
+  constexpr std::int64_t kGroupBytes = 200 * 1024;
   const std::int64_t channels = (a.n_taps + 8) / 9;  // a guess: most kernels are 3 x 3
   const std::int64_t row_bytes = (a.n_filters * a.delta_strides.row + channels * a.in_strides.row) * 4;
   const int group = static_cast<int>(kGroupBytes / row_bytes) + 1;
@@ -286,7 +288,7 @@ INLINE void softmax(const Logits& a, float* top, float* total, float* best) {
     }
     Vector sum = {};
     for (int k = 0; k < a.n_classes; k++) {
-      const Vector e = exp(load(a.values + k * a.plane + v) - max);
+      const Vector e = exp(Pack<1>{load(a.values + k * a.plane + v) - max}).v[0];
       store(a.probabilities + k * kLanes + v, e);
       sum += e;
     }

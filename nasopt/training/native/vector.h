@@ -49,34 +49,49 @@ INLINE Bytes16 interleave_high(Bytes16 a, Bytes16 b) {
   return SHUFFLE16(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 }
 
-// Two vectors in lockstep: functions with long chains of dependent operations run a third faster in pairs.
-struct Pair {
-  Vector a, b;
+// N vectors in lockstep: the functions below are chains of dependent operations, and a core that sees only some
+// dozens of instructions ahead (Zen 1: 36) cannot start on the next vector by itself.
+template <int N>
+struct Pack {
+  Vector v[N];
 };
-#define PAIRWISE(op)                                                                        \
-  INLINE Pair operator op(Pair x, Pair y) { return {x.a op y.a, x.b op y.b}; }              \
-  INLINE Pair operator op(Pair x, float y) { return {x.a op y, x.b op y}; }                 \
-  INLINE Pair operator op(float x, Pair y) { return {x op y.a, x op y.b}; }
-PAIRWISE(+)
-PAIRWISE(-)
-PAIRWISE(*)
-PAIRWISE(/)
-#undef PAIRWISE
+#define EACH(expression)                                \
+  Pack<N> result;                                       \
+  repeat<N>(UNROLLED(i) { result.v[i] = expression; }); \
+  return result
+#define ELEMENTWISE(op)                                               \
+  template <int N>                                                    \
+  INLINE Pack<N> operator op(const Pack<N>& x, const Pack<N>& y) {    \
+    EACH(x.v[i] op y.v[i]);                                           \
+  }                                                                   \
+  template <int N>                                                    \
+  INLINE Pack<N> operator op(const Pack<N>& x, float y) {             \
+    EACH(x.v[i] op y);                                                \
+  }                                                                   \
+  template <int N>                                                    \
+  INLINE Pack<N> operator op(float x, const Pack<N>& y) {             \
+    EACH(x op y.v[i]);                                                \
+  }
+ELEMENTWISE(+)
+ELEMENTWISE(-)
+ELEMENTWISE(*)
+ELEMENTWISE(/)
+#undef ELEMENTWISE
 
-// A NaN passes through, as it must to reach the loss. What a comparison chooses is what MAXPS and MINPS give, but
-// GCC does not see that.
-INLINE Vector at_least(float low, Vector x) {
+// A NaN passes through, as it must to reach the loss: MAXPS and MINPS return their second operand then, like the
+// comparisons, from which GCC 12 does not make them.
+INLINE Vector max(float low, Vector x) {
 #if defined(__AVX512F__)
-  return _mm512_max_ps(splat(low), x);
+  return (Vector)_mm512_maskz_max_ps(0xffff, (__m512)splat(low), (__m512)x);
 #elif defined(__AVX__)
   return _mm256_max_ps(splat(low), x);
 #else
   return low > x ? splat(low) : x;
 #endif
 }
-INLINE Vector at_most(float high, Vector x) {
+INLINE Vector min(float high, Vector x) {
 #if defined(__AVX512F__)
-  return _mm512_min_ps(splat(high), x);
+  return (Vector)_mm512_maskz_min_ps(0xffff, (__m512)splat(high), (__m512)x);
 #elif defined(__AVX__)
   return _mm256_min_ps(splat(high), x);
 #else
@@ -87,37 +102,60 @@ INLINE Vector absolute(Vector x) {
   const Integers bits = reinterpret_cast<const Integers&>(x) & 0x7fffffff;
   return reinterpret_cast<const Vector&>(bits);
 }
-INLINE Vector where_positive(Vector x, Vector yes, Vector no) { return x > 0.0f ? yes : no; }
-// 2^n of the n in the low bits of x.
-INLINE Vector power_of_two(Vector x) {
-  const Integers exponent = (reinterpret_cast<const Integers&>(x) + 127) << 23;
-  return reinterpret_cast<const Vector&>(exponent);
-}
-INLINE Pair at_least(float low, Pair x) { return {at_least(low, x.a), at_least(low, x.b)}; }
-INLINE Pair at_most(float high, Pair x) { return {at_most(high, x.a), at_most(high, x.b)}; }
-INLINE Pair absolute(Pair x) { return {absolute(x.a), absolute(x.b)}; }
-INLINE Pair power_of_two(Pair x) { return {power_of_two(x.a), power_of_two(x.b)}; }
-INLINE Pair where_positive(Pair x, Pair yes, Pair no) {
-  return {where_positive(x.a, yes.a, no.a), where_positive(x.b, yes.b, no.b)};
+// x * 2^n, of the n in the low bits of `shifted`, by adding to the exponent.
+INLINE Vector scale(Vector x, Vector shifted) {
+  const Integers bits = reinterpret_cast<const Integers&>(x) + (reinterpret_cast<const Integers&>(shifted) << 23);
+  return reinterpret_cast<const Vector&>(bits);
 }
 
-// e^x to 2 ulp for x up to 88, and no less than e^-87. Moshier (1989), Cephes; the polynomial in Estrin's scheme.
+template <int N>
+INLINE Pack<N> at_least(float low, const Pack<N>& x) {
+  EACH(max(low, x.v[i]));
+}
+template <int N>
+INLINE Pack<N> at_most(float high, const Pack<N>& x) {
+  EACH(min(high, x.v[i]));
+}
+template <int N>
+INLINE Pack<N> absolute(const Pack<N>& x) {
+  EACH(absolute(x.v[i]));
+}
+template <int N>
+INLINE Pack<N> scale(const Pack<N>& x, const Pack<N>& shifted) {
+  EACH(scale(x.v[i], shifted.v[i]));
+}
+template <int N>
+INLINE Pack<N> where_positive(const Pack<N>& x, const Pack<N>& yes, const Pack<N>& no) {
+  EACH(x.v[i] > 0.0f ? yes.v[i] : no.v[i]);
+}
+template <int N>
+INLINE Pack<N> ones(const Pack<N>&) {
+  EACH(splat(1.0f));
+}
+#undef EACH
+
+// 2^x for x from -126 to 127, to a relative error of 2e-7 (by a polynomial fitted here, in Estrin's scheme: what
+// bounds these functions is latency). `factor` times x is rounded once only, where there are fused multiply-adds.
+template <typename V>
+INLINE V exp2(const V& x, float factor) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, in the low bits
+  const V shifted = x * factor + kRound;
+  const V f = x * factor - (shifted - kRound);
+  const V s = f * f;
+  const V high = (f * 0.00132646994f + 0.00967150889f) * s + (f * 0.0555073378f + 0.240222421f);
+  return scale(high * s + (f * 0.693146978f + 1.0f), shifted);
+}
+constexpr float kLog2E = 1.44269504f;
+
+// e^x for x up to 0; no less than e^-87.
 template <typename V>
 INLINE V exp(V x) {
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, in the low bits
-  x = at_least(-87.0f, x);
-  const V shifted = x * 1.44269504f + kRound;
-  const V n = shifted - kRound;
-  const V r = x - n * 0.693359375f + n * 2.12194440e-4f;
-  const V s = r * r;
-  const V high = (r * 1.9875691500e-4f + 1.3981999507e-3f) * s + (r * 8.3334519073e-3f + 4.1665795894e-2f);
-  const V low = r * 1.6666665459e-1f + 5.0000001201e-1f;
-  return ((high * s + low) * s + (r + 1.0f)) * power_of_two(shifted);
+  return exp2(at_least(-87.0f, x), kLog2E);
 }
 
 template <typename V>
 INLINE V sigmoid(V x) {
-  return 1.0f / (1.0f + exp(at_most(88.0f, 0.0f - x)));
+  return 1.0f / (1.0f + exp2(at_most(87.0f, at_least(-87.0f, x)), -kLog2E));
 }
 
 // tanh as x * P(x^2) / Q(x^2), to some ulp: the coefficients of Eigen's generic_fast_tanh_float.
@@ -125,15 +163,11 @@ template <typename V>
 INLINE V tanh(V x) {
   x = at_most(7.90531110763549805f, at_least(-7.90531110763549805f, x));
   const V s = x * x;
-  V p = s * -2.76076847742355e-16f + 2.00018790482477e-13f;
-  p = p * s + -8.60467152213735e-11f;
-  p = p * s + 5.12229709037114e-08f;
-  p = p * s + 1.48572235717979e-05f;
-  p = p * s + 6.37261928875436e-04f;
-  p = p * s + 4.89352455891786e-03f;
-  V q = s * 1.19825839466702e-06f + 1.18534705686654e-04f;
-  q = q * s + 2.26843463243900e-03f;
-  q = q * s + 4.89352518554385e-03f;
+  const V s2 = s * s;
+  const V high = (s * -2.76076847742355e-16f + 2.00018790482477e-13f) * s + -8.60467152213735e-11f;
+  const V low = (s * 1.48572235717979e-05f + 6.37261928875436e-04f) * s + 4.89352455891786e-03f;
+  const V p = (high * s + 5.12229709037114e-08f) * (s2 * s) + low;
+  const V q = (s * 1.19825839466702e-06f + 1.18534705686654e-04f) * s2 + (s * 2.26843463243900e-03f + 4.89352518554385e-03f);
   return x * p / q;
 }
 
@@ -145,7 +179,7 @@ INLINE V normal(V x, V& cdf) {
   const V s = t * t;
   const V high = (t * -0.0704257103f + 0.247693637f) * s + (t * -0.201673212f + 0.225266008f);
   const V low = (t * 0.0135445997f + 0.102652798f) * s + (t * 0.0904196644f + 0.0925222796f);
-  const V bell = exp(x * x * -0.5f);
+  const V bell = exp2(at_most(174.0f, x * x), -0.5f * kLog2E);
   const V tail = (high * (s * s) + low) * t * bell;
   cdf = where_positive(x, 1.0f - tail, tail);
   return bell * 0.398942280f;
