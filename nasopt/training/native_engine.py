@@ -87,13 +87,14 @@ def train_with_native(
         EngineError: if the extension is missing, or it is given arrays of the wrong shape or type.
     """
     network = NativeNetwork(genome, data.shape, data.n_classes, weights)
-    n_steps = recipe.steps_per_epoch(len(data.train))
     for epoch in range(1, recipe.epochs + 1):
+        order = next(orders)
+        n_steps = recipe.steps_per_epoch(len(order))
         rates = [
             recipe.learning_rate(step, n_steps)
             for step in range((epoch - 1) * n_steps, epoch * n_steps)
         ]
-        trained = network.train(data.train, next(orders), rates, recipe)
+        trained = network.train(data.train, order, rates, recipe)
         if on_epoch(EpochResult(epoch, *trained, *network.evaluate(data.val))):
             break
     return network.weights()
