@@ -18,7 +18,7 @@ help: ## List the targets
 
 setup: .venv/.ready ## Create .venv and install everything (search and test do this by themselves)
 
-.venv/.ready: pyproject.toml
+.venv/.ready: pyproject.toml CMakeLists.txt $(wildcard nasopt/training/native/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "error: nasopt needs Python 3.11 or newer; name one: make setup PYTHON=python3.12" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv \
@@ -72,6 +72,8 @@ browser:
 	  $$SUDO true 2>/dev/null && $$SUDO apt-get -qq update && $$SUDO apt-get -qq install -y chromium >/dev/null \
 	    || echo "Chromium could not be installed; to run the browser tests: sudo apt-get install chromium"; \
 	fi
+
+include native.mk
 
 clean: ## Remove .venv and what tools wrote; studies are kept
 	rm -rf .venv build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,398 @@
+// The kernels, compiled once per instruction set with NASOPT_ISA naming its namespace; see kernels.h.
+#include "kernels.h"
+
+#include <cmath>
+
+#include "vector.h"
+
+namespace nasopt {
+namespace {
+
+// ---- Convolutions ---------------------------------------------------------------------------------------
+
+// FB filters at XB neighbouring output pixels: FB * XB * 2 accumulators stay in registers over all taps.
+template <int FB, int XB, bool kForward>
+INLINE void convolve_tile(const Conv& a, const float* in, float* out, const float* weights, const float* bias) {
+  constexpr int kPixel = XB * 2;  // the vectors of XB pixels
+  Vector sum[FB * kPixel];
+  repeat<FB * kPixel>(UNROLLED(i) { sum[i] = kForward ? splat(bias[i / kPixel]) : Vector{}; });
+  for (int t = 0; t < a.n_taps; t++) {
+    const float* pixel = in + a.offsets[t];
+    const auto value = UNROLLED(i) { return load(pixel + i / 2 * a.in_strides.col + i % 2 * kVector); };
+    const auto weight = UNROLLED(f) { return splat(weights[t * FB + f]); };
+    // The fewer operands stay in registers, the others pass through one: 16 registers hold it all.
+    if constexpr (FB <= kPixel) {
+      Vector kept[FB];
+      repeat<FB>(UNROLLED(f) { kept[f] = weight(f); });
+      repeat<kPixel>(UNROLLED(i) {
+        const Vector passing = value(i);
+        repeat<FB>(UNROLLED(f) { sum[f * kPixel + i] += kept[f] * passing; });
+      });
+    } else {
+      Vector kept[kPixel];
+      repeat<kPixel>(UNROLLED(i) { kept[i] = value(i); });
+      repeat<FB>(UNROLLED(f) {
+        const Vector passing = weight(f);
+        repeat<kPixel>(UNROLLED(i) { sum[f * kPixel + i] += passing * kept[i]; });
+      });
+    }
+  }
+  repeat<FB * kPixel>(UNROLLED(i) {
+    float* to = out + i / kPixel * a.out_strides.plane + i % kPixel / 2 * a.out_strides.col + i % 2 * kVector;
+    store(to, kForward ? sum[i] : sum[i] * load(to));
+  });
+}
+
+template <int FB, int MaxXB, bool kForward>
+INLINE void convolve_row(const Conv& a, const float* in, float* out, const float* weights, const float* bias) {
+  for (int x = 0, n; x < a.cols; x += n) {
+    n = next_block(a.cols - x, MaxXB);
+    const float* from = in + x * a.in_strides.col;
+    float* to = out + x * a.out_strides.col;
+    if (MaxXB >= 4 && n == 4) convolve_tile<FB, MaxXB >= 4 ? 4 : 1, kForward>(a, from, to, weights, bias);
+    else if (MaxXB >= 3 && n == 3) convolve_tile<FB, MaxXB >= 3 ? 3 : 1, kForward>(a, from, to, weights, bias);
+    else if (MaxXB >= 2 && n == 2) convolve_tile<FB, MaxXB >= 2 ? 2 : 1, kForward>(a, from, to, weights, bias);
+    else convolve_tile<FB, 1, kForward>(a, from, to, weights, bias);
+  }
+}
+
+template <bool kForward>
+INLINE void convolve(const Conv& a, int y) {
+  const float* in = a.in + y * a.in_strides.row;
+  const float* weights = a.weights;
+  for (int f = 0, n; f < a.n_filters; f += n) {
+    n = next_block(a.n_filters - f, kMaxFilters);
+    float* out = a.out + f * a.out_strides.plane + y * a.out_strides.row;
+    const float* bias = kForward ? a.bias + f : nullptr;
+    // Fewer filters, more columns: eight accumulators or more hide the latency of a multiply-add.
+    switch (n) {
+      case 1: convolve_row<1, 4, kForward>(a, in, out, weights, bias); break;
+      case 2: convolve_row<2, 3, kForward>(a, in, out, weights, bias); break;
+      case 3: convolve_row<3, 2, kForward>(a, in, out, weights, bias); break;
+      case 4: convolve_row<4, 1, kForward>(a, in, out, weights, bias); break;
+      case 5: convolve_row<5, 1, kForward>(a, in, out, weights, bias); break;
+      default: convolve_row<6, 1, kForward>(a, in, out, weights, bias); break;
+    }
+    weights += static_cast<std::int64_t>(n) * a.n_taps;
+  }
+}
+
+// Kernels copy their arguments: stores through float pointers might change what a reference names.
+void backward(const Conv& arguments) {
+  const Conv a = arguments;
+  for (int y = 0; y < a.rows; y++) convolve<false>(a, y);
+}
+
+// ---- Activations ----------------------------------------------------------------------------------------
+
+template <Activation A, typename V>
+INLINE V activation(const V& x, V& slope) {
+  V y;
+  switch (A) {
+    case Activation::relu:
+      slope = where_positive(x, ones(x), V{});
+      return at_least(0.0f, x);
+    case Activation::sigmoid:
+      y = sigmoid(x);
+      slope = y - y * y;
+      return y;
+    case Activation::tanh:
+      y = tanh(x);
+      slope = 1.0f - y * y;
+      return y;
+    case Activation::swish: {
+      const V s = sigmoid(x);
+      y = x * s;
+      slope = s + y * (1.0f - s);
+      return y;
+    }
+    default: {
+      V cdf;
+      const V density = normal(x, cdf);
+      slope = cdf + x * density;
+      return x * cdf;
+    }
+  }
+}
+
+template <Activation A, int N>
+INLINE void activate_pack(float* values, float* slopes) {
+  Pack<N> x, slope;
+  repeat<N>(UNROLLED(i) { x.v[i] = load(values + i * kVector); });
+  const Pack<N> y = activation<A>(x, slope);
+  repeat<N>(UNROLLED(i) { store(values + i * kVector, y.v[i]); });
+  if (slopes) repeat<N>(UNROLLED(i) { store(slopes + i * kVector, slope.v[i]); });
+}
+
+// Activates `n` pixels in place; their slopes go to `slopes`, if there is such a place.
+template <Activation A>
+void activate(float* values, float* slopes, int n) {
+  for (int i = 0; i + 2 <= n; i += 2) activate_pack<A, 4>(values + i * kLanes, slopes ? slopes + i * kLanes : nullptr);
+  if (n % 2) activate_pack<A, 2>(values + (n - 1) * kLanes, slopes ? slopes + (n - 1) * kLanes : nullptr);
+}
+
+using Activate = void (*)(float*, float*, int);
+constexpr Activate kActivate[kActivations] = {activate<Activation::relu>, activate<Activation::sigmoid>,
+                                              activate<Activation::tanh>, activate<Activation::swish>,
+                                              activate<Activation::gelu>};
+
+void forward(const Conv& arguments, const Epilogue& e) {
+  const Conv a = arguments;
+  const Activate act = kActivate[static_cast<int>(e.activation)];
+  for (int y = 0; y < a.rows; y++) {
+    convolve<true>(a, y);
+    for (int f = 0; f < a.n_filters; f++)  // while the row is in the first cache
+      act(a.out + f * a.out_strides.plane + y * a.out_strides.row,
+          e.slope ? e.slope + f * e.slope_strides.plane + y * e.slope_strides.row : nullptr,
+          a.cols);
+  }
+}
+
+// ---- Gradients of weights -------------------------------------------------------------------------------
+
+// FB filters by TB taps over the rows [y, end): FB * TB accumulators stay in registers.
+template <int FB, int TB>
+INLINE void weight_tile(const WeightGradient& a, int f, int t, int y, int end) {
+  float* sums = a.sums + (static_cast<std::int64_t>(f) * a.n_taps + t) * kVector;
+  const std::int64_t next_filter = static_cast<std::int64_t>(a.n_taps) * kVector;
+  Vector sum[FB * TB];
+  repeat<FB * TB>(UNROLLED(i) { sum[i] = load(sums + i / TB * next_filter + i % TB * kVector); });
+  const float* in[TB];
+  repeat<TB>(UNROLLED(j) { in[j] = a.in + a.offsets[t + j]; });
+  for (; y < end; y++) {
+    const float* delta = a.delta + f * a.delta_strides.plane + y * a.delta_strides.row;
+    std::int64_t at = y * a.in_strides.row;
+    for (int x = 0; x < a.cols; x++, at += a.in_strides.col, delta += a.delta_strides.col)
+      repeat<2>(UNROLLED(v) {
+        Vector values[TB];
+        repeat<TB>(UNROLLED(j) { values[j] = load(in[j] + at + v * kVector); });
+        repeat<FB>(UNROLLED(i) {
+          const Vector d = load(delta + i * a.delta_strides.plane + v * kVector);
+          repeat<TB>(UNROLLED(j) { sum[i * TB + j] += d * values[j]; });
+        });
+      });
+  }
+  repeat<FB * TB>(UNROLLED(i) { store(sums + i / TB * next_filter + i % TB * kVector, sum[i]); });
+}
+
+template <int FB, int MaxTB>
+INLINE void weight_tiles(const WeightGradient& a, int f, int y, int end) {
+  for (int t = 0, n; t < a.n_taps; t += n) {
+    n = next_block(a.n_taps - t, MaxTB);
+    switch (n) {
+      case 1: weight_tile<FB, 1>(a, f, t, y, end); break;
+      case 2: weight_tile<FB, 2>(a, f, t, y, end); break;
+      case 3: weight_tile<FB, 3>(a, f, t, y, end); break;
+      case 4: weight_tile<FB, MaxTB >= 4 ? 4 : 1>(a, f, t, y, end); break;
+      case 5: weight_tile<FB, MaxTB >= 5 ? 5 : 1>(a, f, t, y, end); break;
+      case 6: weight_tile<FB, MaxTB >= 6 ? 6 : 1>(a, f, t, y, end); break;
+      case 7: weight_tile<FB, MaxTB >= 7 ? 7 : 1>(a, f, t, y, end); break;
+      default: weight_tile<FB, MaxTB >= 8 ? 8 : 1>(a, f, t, y, end); break;
+    }
+  }
+}
+
+void weight_gradient(const WeightGradient& arguments) {
+  const WeightGradient a = arguments;
+  // Groups of rows small enough that all tiles of a group find them in the second cache.
+  constexpr std::int64_t kGroupBytes = 200 * 1024;
+  const std::int64_t channels = (a.n_taps + 8) / 9;  // a guess: most kernels are 3 x 3
+  const std::int64_t row_bytes = (a.n_filters * a.delta_strides.row + channels * a.in_strides.row) * 4;
+  const int group = static_cast<int>(kGroupBytes / row_bytes) + 1;
+  for (int y = 0; y < a.rows; y += group) {
+    const int end = y + group < a.rows ? y + group : a.rows;
+    for (int f = 0, n; f < a.n_filters; f += n) {
+      n = next_block(a.n_filters - f, 4);
+      switch (n) {
+        case 1: weight_tiles<1, 8>(a, f, y, end); break;
+        case 2: weight_tiles<2, 6>(a, f, y, end); break;
+        case 3: weight_tiles<3, 4>(a, f, y, end); break;
+        default: weight_tiles<4, 3>(a, f, y, end); break;
+      }
+      for (int i = f; i < f + n; i++) {
+        Vector sum = load(a.bias_sums + i * kVector);
+        for (int row = y; row < end; row++) {
+          const float* delta = a.delta + i * a.delta_strides.plane + row * a.delta_strides.row;
+          for (int x = 0; x < a.cols * kLanes; x += kVector) sum += load(delta + x);
+        }
+        store(a.bias_sums + i * kVector, sum);
+      }
+    }
+  }
+}
+
+void reduce(const float* sums, float* gradient, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; i++) {
+    float part[kVector];
+    for (int j = 0; j < kVector; j++) part[j] = sums[i * kVector + j];
+    for (int half = kVector / 2; half; half /= 2)
+      for (int j = 0; j < half; j++) part[j] += part[j + half];
+    gradient[i] = part[0];
+  }
+}
+
+void adamw(const AdamW& a, const float* __restrict gradient, float* __restrict weight, float* __restrict mean,
+           float* __restrict square, std::int64_t n) {
+  const float rest1 = 1 - a.beta1, rest2 = 1 - a.beta2;
+  for (std::int64_t i = 0; i < n; i++) {
+    const float g = gradient[i];
+    const float m = mean[i] + rest1 * (g - mean[i]);
+    const float s = a.beta2 * square[i] + rest2 * g * g;
+    mean[i] = m;
+    square[i] = s;
+    weight[i] = weight[i] * a.decay - a.step_size * m / (sqrtf(s) / a.root_bias2 + a.eps);
+  }
+}
+
+// ---- The head -------------------------------------------------------------------------------------------
+
+void pool(const Maps& m, float* means, std::int64_t means_plane) {
+  const float share = 1.0f / (static_cast<float>(m.rows) * static_cast<float>(m.cols));
+  for (int c = 0; c < m.channels; c++) {
+    Vector sum0 = {}, sum1 = {};
+    for (int y = 0; y < m.rows; y++) {
+      const float* row = m.values + c * m.strides.plane + y * m.strides.row;
+      for (int x = 0; x < m.cols; x++, row += m.strides.col) {
+        sum0 += load(row);
+        sum1 += load(row + kVector);
+      }
+    }
+    store(means + c * means_plane, sum0 * share);
+    store(means + c * means_plane + kVector, sum1 * share);
+  }
+}
+
+void unpool(const Maps& m, const float* means_delta, std::int64_t means_plane) {
+  const float share = 1.0f / (static_cast<float>(m.rows) * static_cast<float>(m.cols));
+  for (int c = 0; c < m.channels; c++) {
+    const Vector d0 = load(means_delta + c * means_plane) * share;
+    const Vector d1 = load(means_delta + c * means_plane + kVector) * share;
+    for (int y = 0; y < m.rows; y++) {
+      float* row = m.values + c * m.strides.plane + y * m.strides.row;
+      for (int x = 0; x < m.cols; x++, row += m.strides.col) {
+        store(row, load(row) * d0);
+        store(row + kVector, load(row + kVector) * d1);
+      }
+    }
+  }
+}
+
+// Writes the exponentials of the logits less their maximum; gives these, their sums and the predicted classes.
+INLINE void softmax(const Logits& a, float* top, float* total, float* best) {
+  for (int v = 0; v < kLanes; v += kVector) {
+    Vector max = load(a.values + v), index = {};
+    for (int k = 1; k < a.n_classes; k++) {
+      const Vector x = load(a.values + k * a.plane + v);
+      index = x > max ? splat(static_cast<float>(k)) : index;  // ties go to the first, as in torch
+      max = x > max ? x : max;
+    }
+    Vector sum = {};
+    for (int k = 0; k < a.n_classes; k++) {
+      const Vector e = exp(Pack<1>{load(a.values + k * a.plane + v) - max}).v[0];
+      store(a.probabilities + k * kLanes + v, e);
+      sum += e;
+    }
+    store(top + v, max);
+    store(best + v, index);
+    store(total + v, sum);
+  }
+}
+
+Loss loss(const Logits& a, const std::int32_t* labels, int n_valid, std::int32_t* classes) {
+  alignas(Vector) float top[kLanes], total[kLanes], best[kLanes];
+  softmax(a, top, total, best);
+  Loss result = {0.0, 0};
+  for (int i = 0; i < n_valid; i++) {
+    const int predicted = static_cast<int>(best[i]);
+    result.sum += logf(total[i]) + (top[i] - a.values[labels[i] * a.plane + i]);
+    result.n_correct += predicted == labels[i];
+    if (classes) classes[i] = predicted;
+  }
+  if (!a.delta) return result;
+  for (int i = 0; i < kLanes; i++) total[i] = i < n_valid ? a.scale / total[i] : 0.0f;
+  for (int k = 0; k < a.n_classes; k++)
+    for (int v = 0; v < kLanes; v += kVector) {
+      float* p = a.probabilities + k * kLanes + v;
+      store(p, load(p) * load(total + v));
+    }
+  for (int i = 0; i < n_valid; i++) a.probabilities[labels[i] * kLanes + i] -= a.scale;
+  for (int k = 0; k < a.n_classes; k++)
+    for (int v = 0; v < kLanes; v += kVector) {
+      float* delta = a.delta + k * a.plane + v;
+      store(delta, load(delta) * load(a.probabilities + k * kLanes + v));
+    }
+  return result;
+}
+
+// ---- Input ----------------------------------------------------------------------------------------------
+
+// Bytes (lanes, pixels) to (pixels, lanes), by four rounds of interleaving blocks of up to 16 lanes.
+INLINE void transpose(const std::uint8_t* const* rows, std::int64_t n, std::uint8_t* out) {
+  constexpr int kBlock = kLanes < 16 ? kLanes : 16;
+  std::int64_t p = 0;
+  for (; p + 16 <= n; p += 16)
+    for (int lane = 0; lane < kLanes; lane += kBlock) {
+      Bytes16 a[kBlock], b[kBlock];
+      for (int i = 0; i < kBlock; i++) __builtin_memcpy(&a[i], rows[lane + i] + p, 16);
+      for (int round = 1; round < kBlock; round *= 2) {
+        for (int i = 0; i < kBlock / 2; i++) {
+          b[2 * i] = interleave_low(a[i], a[i + kBlock / 2]);
+          b[2 * i + 1] = interleave_high(a[i], a[i + kBlock / 2]);
+        }
+        for (int i = 0; i < kBlock; i++) a[i] = b[i];
+      }
+      for (int i = 0; i < 16; i++)
+        __builtin_memcpy(out + (p + i) * kLanes + lane, reinterpret_cast<std::uint8_t*>(a) + i * kBlock, kBlock);
+    }
+  for (; p < n; p++)
+    for (int lane = 0; lane < kLanes; lane++) out[p * kLanes + lane] = rows[lane][p];
+}
+
+void load_images(Pixels pixels, const std::int64_t* index, int n_valid, int n_next, const ImageMap& map) {
+  const std::int64_t n = static_cast<std::int64_t>(map.channels) * map.rows * map.cols;
+  const std::int64_t n_fetched = n < 4096 ? n : 4096;  // a larger image is a stream that the hardware foresees
+  for (int i = n_valid; i < n_valid + n_next; i++)
+    for (std::int64_t p = 0; p < n_fetched; p += 64)
+      if (pixels.bytes) __builtin_prefetch(pixels.bytes + index[i] * n + p, 0, 2);
+  std::int64_t image[kLanes];
+  for (int i = 0; i < kLanes; i++) image[i] = index[i < n_valid ? i : n_valid - 1] * n;
+  if (pixels.bytes) {
+    const std::uint8_t* rows[kLanes];
+    for (int i = 0; i < kLanes; i++) rows[i] = pixels.bytes + image[i];
+    transpose(rows, n, map.scratch);
+  }
+  std::int64_t p = 0;
+  for (int c = 0; c < map.channels; c++)
+    for (int y = 0; y < map.rows; y++) {
+      float* out = map.out + c * map.strides.plane + y * map.strides.row;
+      const std::int64_t n_row = static_cast<std::int64_t>(map.cols) * kLanes;
+      if (pixels.bytes)
+        for (std::int64_t i = 0; i < n_row; i++) out[i] = map.scratch[p * kLanes + i] * (1.0f / 255.0f);
+      else
+        for (int x = 0; x < map.cols; x++)
+          for (int i = 0; i < kLanes; i++) out[x * kLanes + i] = pixels.floats[image[i] + p + x];
+      p += map.cols;
+    }
+}
+
+// ---- Peak -----------------------------------------------------------------------------------------------
+
+void multiply_adds(std::int64_t n_loops, float* out) {
+  Vector sum[kPeakChains];
+  repeat<kPeakChains>(UNROLLED(i) { sum[i] = splat(out[i]); });
+  const Vector factor = splat(out[0]), term = splat(out[1]);
+  for (std::int64_t n = 0; n < n_loops; n++)
+    repeat<kPeakChains>(UNROLLED(i) { sum[i] = sum[i] * factor + term; });
+  repeat<kPeakChains>(UNROLLED(i) { out[i] = sum[i][0]; });
+}
+
+}  // namespace
+
+namespace NASOPT_ISA {
+#define NASOPT_TEXT_(x) #x
+#define NASOPT_TEXT(x) NASOPT_TEXT_(x)
+extern const Kernels kernels = {NASOPT_TEXT(NASOPT_ISA), kLanes, kVector, forward, backward, weight_gradient, pool,
+                                unpool, loss, load_images, reduce, adamw, multiply_adds};
+}  // namespace NASOPT_ISA
+
+}  // namespace nasopt
