@@ -114,7 +114,7 @@ def study_file(small_npz, tmp_path):
     path.write_text(
         f"""
 name = "tiny"
-bar = 0.3
+bar = 0.2
 seed = 5
 data = "{small_npz}"
 
@@ -124,7 +124,7 @@ filters = [2, 4]
 kernel = [2, 3]
 activations = ["relu", "swish"]
 final_activations = ["swish"]
-lr = [0.02, 0.1]
+lr = [0.03, 0.1]
 
 [training]
 epochs = 2
