@@ -62,6 +62,7 @@ class SpaceSettings(_Section):
     lr: FloatRange = (2e-3, 2e-3)
     lr_decay: FloatRange = (0.05, 0.05)
     max_params: int | None = Field(default=None, ge=1)
+    max_macs: int | None = Field(default=None, ge=1)
 
 
 class TrainingSettings(_Section):

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from nasopt.cost import count_params
+from nasopt.cost import count_cost, count_params
 from nasopt.errors import GenomeError, SettingsError
 from nasopt.genome import (
     ACTIVATIONS,
@@ -49,7 +49,7 @@ class SearchSpace:
     """Bounds on the genomes and hyperparameters of a study; every range includes both its ends.
 
     ``depth`` counts the convolutions, reductions included. A range of equal ends fixes a value.
-    ``max_params`` is a cap on the size of the network, or None.
+    ``max_params`` and ``max_macs`` are caps on the size of a network and on its work for one image, or None.
 
     Raises:
         SettingsError: if no genome can be in bounds.
@@ -65,6 +65,7 @@ class SearchSpace:
     lr: tuple[float, float] = (2e-3, 1e-1)
     lr_decay: tuple[float, float] = (0.01, 1.0)
     max_params: int | None = None
+    max_macs: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("depth", "filters", "kernel", "lr", "lr_decay"):
@@ -112,15 +113,26 @@ class SearchSpace:
             raise SettingsError(
                 f"space.kernel leaves no room for two reductions of a {self.image} image: {error}"
             ) from error
-        n_params = count_params(smallest, self.image.channels, self.n_classes)
-        if self.max_params is not None and n_params > self.max_params:
+        reason = self.why_too_large(smallest)
+        if reason is not None:
             raise SettingsError(
-                f"space.max_params is {self.max_params}, but the smallest network of this space has {n_params} "
-                f"parameters; raise max_params or lower the depth, filters or kernel"
+                f"the smallest network of this space is too large: {reason}; raise that or lower space.depth, "
+                "space.filters or space.kernel"
             )
 
+    def why_too_large(self, genome: Genome) -> str | None:
+        """Which cap ``genome`` exceeds, in words; None if it exceeds none."""
+        if self.max_params is None and self.max_macs is None:
+            return None
+        cost = count_cost(genome, self.image, self.n_classes)
+        if self.max_params is not None and cost.n_params > self.max_params:
+            return f"{cost.n_params} parameters are more than space.max_params = {self.max_params}"
+        if self.max_macs is not None and cost.macs > self.max_macs:
+            return f"{cost.macs} MACs are more than space.max_macs = {self.max_macs}"
+        return None
+
     def suggest(self, trial: Suggester) -> Candidate:
-        """The candidate that ``trial`` chooses, always in bounds but for ``max_params``."""
+        """The candidate that ``trial`` chooses, always in bounds but for the caps."""
         depth = _suggest_int(trial, "depth", *self.depth)
         layers: list[ConvLayer] = []
         sizes = [min(self.image.height, self.image.width)]

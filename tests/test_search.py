@@ -141,8 +141,7 @@ def test_networks_above_the_cap_are_pruned_untrained(plan, database):
     for record in pruned:
         assert record.n_params > 1000
         assert (
-            record.reason
-            == f"{record.n_params} parameters are more than the study's max_params of 1000"
+            record.reason == f"{record.n_params} parameters are more than space.max_params = 1000"
         )
 
 

@@ -80,7 +80,11 @@ def test_candidates_outside_are_refused():
         ({"activations": ()}, r"space.activations must be distinct names"),
         ({"activations": ("relu", "elu")}, r"space.activations must be distinct names of relu"),
         ({"final_activations": ("relu", "relu")}, r"distinct"),
-        ({"max_params": 700}, r"max_params is 700, but the smallest network .* has 782"),
+        (
+            {"max_params": 700},
+            r"smallest network .* 782 parameters are more than space.max_params = 700; raise",
+        ),
+        ({"max_macs": 800}, r"949 MACs are more than space.max_macs = 800"),
         (
             {"image": ImageShape(1, 4, 4), "kernel": (3, 5)},
             r"no room for two reductions of a 1x4x4 image",

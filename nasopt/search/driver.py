@@ -146,10 +146,8 @@ class SearchDriver:
         rule = self._stop_rule(trial.number, n_params)
         write_candidate(trial, candidate, space, seed, rule)
         self._count(n_trials=trial.number + 1)
-        if space.max_params is not None and n_params > space.max_params:
-            reason = (
-                f"{n_params} parameters are more than the study's max_params of {space.max_params}"
-            )
+        reason = space.why_too_large(candidate.genome)
+        if reason is not None:
             self._tell(trial, TrialState.PRUNED, reason=reason)
         elif candidate in self._known:
             self._n_repeats_in_a_row += 1

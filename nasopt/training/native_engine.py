@@ -42,7 +42,9 @@ def native_available() -> bool:
 def why_not_native() -> str | None:
     """Why the native engine cannot be used here, and what to do; None if it can."""
     if _native is None:
-        return f"the extension nasopt.training._native is not there ({_import_error}); {INSTALL_HINT}"
+        return (
+            f"the extension nasopt.training._native is not there ({_import_error}); {INSTALL_HINT}"
+        )
     return None
 
 
