@@ -26,7 +26,13 @@ from nasopt.search.driver import Limits, SearchDriver, StopCause
 from nasopt.search.plan import SearchPlan
 from nasopt.search.progress import Progress
 from nasopt.search.storage import database_errors, driver_lock, silence_optuna, storage_url
-from nasopt.search.study import open_study, read_records, read_verification, write_verification
+from nasopt.search.study import (
+    open_study,
+    read_database,
+    read_verification,
+    working_copy,
+    write_verification,
+)
 from nasopt.selection import Selection, select_smallest
 from nasopt.settings import StudyFile, read_study_file, run_folder
 from nasopt.training import TrainingResult
@@ -75,8 +81,9 @@ class StudyContext:
         Raises:
             StudyError: if there is no such study, or its database cannot be read.
         """
+        self.open(create=False)  # refuses what is not this study
         with database_errors(self.database):
-            return read_records(self.open(create=False), self.plan.space)
+            return read_database(self.database, self.plan.space)
 
     def open(self, *, create: bool) -> optuna.Study:
         """The Optuna study."""
@@ -133,7 +140,11 @@ def run_search(
         context.source
     )  # once here, so that a problem is reported before any worker starts
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
-    with _driving(context) as study, _executor(engine, n_workers) as executor:
+    with (
+        _driving(context) as stored,
+        working_copy(stored, context.database) as study,
+        _executor(engine, n_workers) as executor,
+    ):
         driver = SearchDriver(study, context.plan, evaluator, executor, n_workers, on_progress)
         on_progress(driver.progress)
         cause = driver.run(limits, stop)
@@ -171,7 +182,7 @@ def run_selection(
 
             return verify(start, rule, context.plan.seed, final_training, executor, after_seed)
 
-        records = read_records(study, context.plan.space)
+        records = read_database(context.database, context.plan.space)
         selection = select_smallest(records, rule, verify_record)
         document = json.dumps(selection.to_json(), indent=2)
         write_whole(context.selection, document.encode() + b"\n")
@@ -201,7 +212,7 @@ def known_selection(context: StudyContext) -> Selection:
     rule = context.settings.rule
     with database_errors(context.database):
         study = context.open(create=False)
-        records = read_records(study, context.plan.space)
+        records = read_database(context.database, context.plan.space)
 
         def recall(record: TrialRecord) -> Verification | None:
             verification = read_verification(study, record, rule.bar)

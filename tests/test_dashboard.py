@@ -14,7 +14,7 @@ from nasopt.records import SeedResult, Verification
 from nasopt.search.dashboard import annotate_choice
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.storage import storage_url
-from nasopt.search.study import open_study
+from nasopt.search.study import open_study, working_copy
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def dashboard(plan, table, tmp_path, free_port):
     """The address of a dashboard on a study of 12 trials, and the chosen record."""
     database = tmp_path / "study.db"
     study = open_study(plan, database, create=True)
-    with ThreadPoolExecutor(1) as executor:
-        driver = SearchDriver(study, plan, table, executor, 1)
+    with working_copy(study, database) as copy, ThreadPoolExecutor(1) as executor:
+        driver = SearchDriver(copy, plan, table, executor, 1)
         driver.run(Limits(trials=12), threading.Event())
     chosen = driver.progress.front[-1]
     seeds = (SeedResult(1, 11, 0.77, 0.78, 0.79, dead=False),)

@@ -11,35 +11,42 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
 import pytest
-import sqlalchemy
 
 from nasopt.errors import SearchStoppedError, StudyError, StudyLockedError
 from nasopt.records import SeedResult, Verification, pareto_front
+from nasopt.search.archive import open_connection, read_trials
 from nasopt.search.dashboard import annotate_choice
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.progress import summarize
 from nasopt.search.samplers import SAMPLERS
 from nasopt.search.storage import database_errors, driver_lock, open_storage, storage_url
-from nasopt.search.study import open_study, read_records, read_verification, write_verification
+from nasopt.search.study import (
+    open_study,
+    read_database,
+    read_records,
+    read_verification,
+    working_copy,
+    write_verification,
+)
 from tests.conftest import TableEvaluator
 
 TABLE = TableEvaluator()
 
 
 def run(plan, database, n_trials, evaluator=TABLE, *, n_workers=2, stop=None, on_progress=None):
-    study = open_study(plan, database, create=True)
-    with ThreadPoolExecutor(n_workers) as executor:
+    stored = open_study(plan, database, create=True)
+    with working_copy(stored, database) as study, ThreadPoolExecutor(n_workers) as executor:
         driver = SearchDriver(
             study, plan, evaluator, executor, n_workers, on_progress or (lambda _progress: None)
         )
         cause = driver.run(Limits(trials=n_trials), stop or threading.Event())
-    return study, driver.progress, cause
+    return open_study(plan, database, create=False), driver.progress, cause
 
 
 def storage_of(study):
@@ -86,6 +93,16 @@ def test_a_search_fills_a_study_that_optuna_and_its_dashboard_understand(plan, d
     assert [r.number for r in progress.front] == [
         r.number for r in pareto_front(read_records(study, plan.space))
     ]
+
+
+def test_what_the_driver_writes_is_what_optuna_reads(plan, database):
+    study, _, _ = run(replace(plan, stop_confidence=0.95), database, 60)
+    by_optuna = [asdict(r) for r in read_records(study, plan.space)]
+    assert [asdict(r) for r in read_database(database, plan.space)] == by_optuna
+    with closing(open_connection(database)) as connection:
+        mine = read_trials(connection)
+    for ours, theirs in zip(mine, study.get_trials(), strict=True):
+        assert ours == theirs
 
 
 def test_another_process_reads_while_the_driver_writes(plan, database):
@@ -217,27 +234,27 @@ def test_a_sampler_draws_the_same_for_a_trial_whatever_came_between(plan, tmp_pa
 DRIVER = """
 import sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from nasopt.genome import ImageShape
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.plan import SearchPlan
-from nasopt.search.study import open_study
+from nasopt.search.study import open_study, working_copy
 from nasopt.search.storage import driver_lock
 from nasopt.space import SearchSpace
 from tests.conftest import TableEvaluator
 
 def slow(candidate, seed, rule):
-    time.sleep(0.02)
+    time.sleep(0.1)
     return TableEvaluator()(candidate, seed, rule)
 
 space = SearchSpace(ImageShape(1, 28, 28), 10, depth=(2, 4), filters=(1, 6), lr=(2e-3, 2e-3), lr_decay=(0.05, 0.05))
 plan = SearchPlan("table", space, bar=0.75, seed=7, sampler="random", population_size=4, identity={"seed": 7})
 database = Path(sys.argv[1])
-study = open_study(plan, database, create=True)
+stored = open_study(plan, database, create=True)
 print("open", flush=True)
-with driver_lock(database), ThreadPoolExecutor(2) as executor:
+with driver_lock(database), working_copy(stored, database) as study, ThreadPoolExecutor(2) as executor:
     SearchDriver(study, plan, slow, executor, 2).run(Limits(trials=int(sys.argv[2])), threading.Event())
 """
 
@@ -247,7 +264,7 @@ def test_killed_at_any_moment_nothing_completed_is_lost(plan, tmp_path):
     database = tmp_path / "runs" / "study.db"
     script = tmp_path / "driver.py"
     script.write_text(DRIVER)
-    command = [sys.executable, str(script), str(database), "40"]
+    command = [sys.executable, str(script), str(database), "60"]
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     rng = random.Random(3)
     kills, completed_before = 0, []
@@ -269,8 +286,8 @@ def test_killed_at_any_moment_nothing_completed_is_lost(plan, tmp_path):
         if driver.returncode == 0:
             break
     assert kills >= 4
-    assert [row[1] for row in rows] == ["complete"] * 40
-    whole, _, _ = run(plan, tmp_path / "whole" / "study.db", 40, n_workers=1)
+    assert [row[1] for row in rows] == ["complete"] * 60
+    whole, _, _ = run(plan, tmp_path / "whole" / "study.db", 60, n_workers=1)
     assert [row[:4] for row in table_of(whole, plan.space)] == [row[:4] for row in rows]
 
 
@@ -389,25 +406,21 @@ def test_a_damaged_database_is_named(plan, database):
 def test_a_full_disk_stops_the_search_and_loses_nothing(plan, database):
     study, _, _ = run(plan, database, 5)
     before = table_of(study, plan.space)
-    storage = storage_of(study)
 
-    @sqlalchemy.event.listens_for(storage.engine, "connect")
-    def limit(connection, _record):
-        pages = connection.execute("PRAGMA page_count").fetchone()[0]
-        connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+    def run_on_a_full_disk():
+        with (
+            database_errors(database),
+            working_copy(study, database) as copy,
+            ThreadPoolExecutor(1) as executor,
+        ):
+            connection = copy._storage._connection
+            pages = connection.execute("PRAGMA page_count").fetchone()[0]
+            connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+            driver = SearchDriver(copy, plan, TableEvaluator(), executor, 1)
+            driver.run(Limits(trials=500), threading.Event())
 
-    storage.engine.dispose()
-    with (
-        pytest.raises(
-            StudyError,
-            match=r"the disk is full .*; free some space and run the same command again",
-        ),
-        database_errors(database),
-        ThreadPoolExecutor(1) as executor,
-    ):
-        SearchDriver(study, plan, TableEvaluator(), executor, 1).run(
-            Limits(trials=500), threading.Event()
-        )
+    with pytest.raises(StudyError, match=r"the disk is full .*; free some space and run the same"):
+        run_on_a_full_disk()
     study, progress, _ = run(plan, database, 40)
     assert table_of(study, plan.space)[:5] == before
     assert progress.n_trained + progress.n_duplicates == 40

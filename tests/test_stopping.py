@@ -8,7 +8,7 @@ import pytest
 from nasopt.records import TO_THE_END, Evaluation, StopRule
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.stopping import is_control, make_stop_rule, remaining_error
-from nasopt.search.study import open_study, read_records
+from nasopt.search.study import open_study, read_records, working_copy
 from tests.conftest import make_record
 
 
@@ -73,11 +73,12 @@ def test_a_bolder_confidence_stops_more():
 @pytest.fixture
 def searched(plan, table, tmp_path):
     plan = replace(plan, stop_confidence=0.95, sampler="random", generation_size=4)
-    study = open_study(plan, tmp_path / "study.db", create=True)
-    with ThreadPoolExecutor(2) as executor:
+    database = tmp_path / "study.db"
+    stored = open_study(plan, database, create=True)
+    with working_copy(stored, database) as study, ThreadPoolExecutor(2) as executor:
         driver = SearchDriver(study, plan, table, executor, 2)
         driver.run(Limits(trials=120), threading.Event())
-    return study, read_records(study, plan.space), driver.progress
+    return stored, read_records(stored, plan.space), driver.progress
 
 
 def test_a_search_stops_the_hopeless_and_loses_little(searched, table):

@@ -1,5 +1,7 @@
 """The Optuna study of a search: its identity, and its trials as records."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from nasopt.cost import count_cost
 from nasopt.errors import GenomeError, StudyError
 from nasopt.records import Candidate, Evaluation, SeedResult, StopRule, TrialRecord, Verification
 from nasopt.records import TrialState as RecordState
+from nasopt.search.archive import ArchivedStorage, open_connection, read_trials
 from nasopt.search.plan import SearchPlan
 from nasopt.search.samplers import make_sampler
 from nasopt.search.stopping import is_control
@@ -89,6 +92,26 @@ def _check_identity(study: optuna.Study, plan: SearchPlan, database: Path) -> No
         )
 
 
+@contextmanager
+def working_copy(study: optuna.Study, database: Path) -> Iterator[optuna.Study]:
+    """``study`` in memory, for its driver; every trial is written to ``database`` as it goes."""
+    storage = ArchivedStorage(database)
+    try:
+        storage.load(study)
+        yield optuna.load_study(
+            study_name=study.study_name, storage=storage, sampler=study.sampler
+        )
+    finally:
+        storage.close()
+
+
+def read_database(database: Path, space: SearchSpace) -> list[TrialRecord]:
+    """The trials in the SQLite file ``database`` as records."""
+    with closing(open_connection(database)) as connection:
+        records = (to_record(trial, space) for trial in read_trials(connection))
+        return [record for record in records if record is not None]
+
+
 def read_records(study: optuna.Study, space: SearchSpace) -> list[TrialRecord]:
     """The trials of ``study`` as records; one killed before it chose its candidate is left out."""
     records = (to_record(trial, space) for trial in study.get_trials(deepcopy=False))
@@ -154,6 +177,8 @@ def write_candidate(
     trial.set_user_attr("seed", seed)
     if rule.minimum:
         trial.set_user_attr("stop_below", list(rule.minimum))
+    if isinstance(trial.storage, ArchivedStorage):
+        trial.storage.write(trial._trial_id)
 
 
 def write_evaluation(trial: optuna.Trial, evaluation: Evaluation, bar: float) -> None:
