@@ -3,11 +3,11 @@
 .PHONY: sanitize bench-engine
 
 SANITIZE_DIR := build/sanitize
-SANITIZE_FLAGS := -std=c++17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+SANITIZE_FLAGS := -std=c++17 -O1 -g1 -fno-var-tracking -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 KERNEL_FLAGS := -fno-math-errno -fno-trapping-math -ffp-contract=fast
 NATIVE := nasopt/training/native
 X86 := $(filter x86_64 amd64,$(shell uname -m))
-KERNEL_SETS := generic $(if $(X86),avx2 avx512)
+KERNEL_SETS := generic $(if $(X86),avx2) $(shell grep -q avx512vl /proc/cpuinfo 2>/dev/null && echo avx512)
 FLAGS_avx2 := -mavx2 -mfma
 FLAGS_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
 
@@ -15,7 +15,7 @@ sanitize: $(SANITIZE_DIR)/driver ## Run the native kernels under AddressSanitize
 	@$<
 
 $(SANITIZE_DIR)/driver: tests/native_driver.cpp $(NATIVE)/network.cpp $(KERNEL_SETS:%=$(SANITIZE_DIR)/%.o) $(wildcard $(NATIVE)/*.h)
-	@$(CXX) $(SANITIZE_FLAGS) $(if $(X86),-DNASOPT_X86) -I$(NATIVE) $(filter %.cpp %.o,$^) -o $@
+	@$(CXX) $(SANITIZE_FLAGS) $(KERNEL_SETS:%=-DNASOPT_%) -I$(NATIVE) $(filter %.cpp %.o,$^) -o $@
 
 $(SANITIZE_DIR)/%.o: $(NATIVE)/kernels.cpp $(wildcard $(NATIVE)/*.h)
 	@mkdir -p $(@D)

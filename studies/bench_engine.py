@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,7 +19,7 @@ from nasopt.cost import count_cost, count_params
 from nasopt.data import DataSource, Split, TrainVal, load_train_val
 from nasopt.genome import Genome, ImageShape
 from nasopt.training import Recipe, train
-from nasopt.training.native_engine import NativeNetwork, _native, chosen_isa
+from nasopt.training.native_engine import NativeNetwork, chosen_isa, lanes_and_peak
 from nasopt.training.randomness import initial_weights
 
 GENOMES = (
@@ -47,7 +46,6 @@ GENOMES = (
 BANDS = ((0, 1500), (1500, 5000), (5000, 30_001))
 IMAGE = ImageShape(1, 28, 28)
 BATCH = 128
-Kernel = tuple[str, str, float, float]
 
 
 def main() -> None:
@@ -76,7 +74,9 @@ def main() -> None:
 def compare(data: TrainVal, genomes: tuple[str, ...], *, n_turns: int, n_steps: int) -> None:
     """Prints the table of milliseconds a step, and the geometric means of the bands of sizes."""
     part = _first(data, BATCH * n_steps, 1)
-    more = _first(data, 8 * BATCH * n_steps, 1)  # the native engine needs more steps to be timed well
+    more = _first(
+        data, 8 * BATCH * n_steps, 1
+    )  # the native engine needs more steps to be timed well
     print(f"\n{'params':>7} {'torch ms':>9} {'native ms':>9} {'ratio':>6}  genome")
     rows = []
     for text in genomes:
@@ -88,7 +88,9 @@ def compare(data: TrainVal, genomes: tuple[str, ...], *, n_turns: int, n_steps: 
         n_params = count_params(genome, IMAGE.channels, data.n_classes)
         ours, theirs = statistics.median(native_ms), statistics.median(torch_ms)
         rows.append((n_params, theirs / ours))
-        print(f"{n_params:7,} {theirs:9.2f} {ours:9.3f} {theirs / ours:6.1f}  {genome}", flush=True)
+        print(
+            f"{n_params:7,} {theirs:9.2f} {ours:9.3f} {theirs / ours:6.1f}  {genome}", flush=True
+        )
     for low, high in BANDS:
         ratios = [ratio for n_params, ratio in rows if low <= n_params < high]
         if ratios:
@@ -102,9 +104,10 @@ def compare(data: TrainVal, genomes: tuple[str, ...], *, n_turns: int, n_steps: 
 def compare_kernels(genomes: tuple[str, ...]) -> None:
     """Prints the rate of every distinct convolution against the measured peak of multiply-adds."""
     isa = chosen_isa()
-    lanes = _native.lanes(isa)
-    peak = _native.measure_peak(isa, 1.0)
-    print(f"\nFMA peak {peak:.1f} GFLOP/s\n{'layer':26} {'kernel':9} {'GFLOP/s':>8} {'% of peak':>9}")
+    lanes, peak = lanes_and_peak(isa)
+    print(
+        f"\nFMA peak {peak:.1f} GFLOP/s\n{'layer':26} {'kernel':9} {'GFLOP/s':>8} {'% of peak':>9}"
+    )
     rates: dict[str, list[float]] = {}
     seen = set()
     for text in genomes:
@@ -146,9 +149,13 @@ def _kernel_rates(network: NativeNetwork, index: int, flops: int) -> dict[str, f
 def compare_epochs(data: TrainVal, text: str) -> None:
     """Prints the time of a whole epoch, evaluation included, on all training images."""
     genome = Genome.parse(text)
-    turns = [[_time_epoch(genome, data, engine) for engine in ("torch", "native")] for _ in range(3)]
+    turns = [
+        [_time_epoch(genome, data, engine) for engine in ("torch", "native")] for _ in range(3)
+    ]
     theirs, ours = (statistics.median(times) for times in zip(*turns, strict=True))
-    print(f"\nepoch of {len(data.train):,} images, {genome}: torch {theirs:.2f} s, native {ours:.3f} s, {theirs / ours:.1f}x")
+    print(
+        f"\nepoch of {len(data.train):,} images, {genome}: torch {theirs:.2f} s, native {ours:.3f} s, {theirs / ours:.1f}x"
+    )
 
 
 def compare_threads(data: TrainVal) -> None:
@@ -165,14 +172,18 @@ def compare_threads(data: TrainVal) -> None:
     turns = [(per_minute(1), per_minute(2)) for _ in range(5)]
     one, two = (statistics.median(rates) for rates in zip(*turns, strict=True))
     ratio = statistics.median(b / a for a, b in turns)
-    print(f"trainings of 100 steps a minute: {one:.0f} on one thread, {two:.0f} on two, {ratio:.2f}x")
+    print(
+        f"trainings of 100 steps a minute: {one:.0f} on one thread, {two:.0f} on two, {ratio:.2f}x"
+    )
 
 
 def _print_memory(data: TrainVal, text: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     _time_epoch(Genome.parse(text), _first(data, 20 * BATCH, 1000), "native")
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"peak memory of one training beyond the data set: {(after - before) / 1024:.1f} MB, {text}")
+    print(
+        f"peak memory of one training beyond the data set: {(after - before) / 1024:.1f} MB, {text}"
+    )
 
 
 def _time_epoch(genome: Genome, data: TrainVal, engine: str) -> float:

@@ -64,11 +64,11 @@ bool run(const Kernels& kernels) {
 int main() {
   constexpr int kShapes = 150;
   std::vector<const Kernels*> usable = {&generic::kernels};
-#ifdef NASOPT_X86
+#ifdef NASOPT_avx2
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) usable.push_back(&avx2::kernels);
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl"))
-    usable.push_back(&avx512::kernels);
+#endif
+#ifdef NASOPT_avx512
+  usable.push_back(&avx512::kernels);  // built only where it can run
 #endif
   for (const Kernels* kernels : usable) {
     for (int i = 0; i < kShapes; i++)

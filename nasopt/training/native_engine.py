@@ -5,6 +5,7 @@ training runs on PyTorch. The kernels are picked at run time for the widest vect
 rounding between instruction sets. The variable ``NASOPT_NATIVE_ISA`` (generic, avx2 or avx512) forces one.
 """
 
+import importlib
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -21,17 +22,21 @@ from nasopt.genome import ACTIVATIONS, Genome, ImageShape
 from nasopt.training.randomness import Weights
 from nasopt.training.recipe import EpochResult, Recipe
 
-try:
-    from nasopt.training import _native
-except ImportError as error:
-    _native = None  # type: ignore[assignment]
-    _import_error = str(error)
-
 ISA_VARIABLE = "NASOPT_NATIVE_ISA"
 INSTALL_HINT = (
     "install a C++ compiler (on Debian: apt install g++; on macOS: xcode-select --install), "
     "then reinstall nasopt with 'pip install --force-reinstall --no-deps'"
 )
+
+
+def _load() -> tuple[ModuleType | None, str]:
+    try:
+        return importlib.import_module("nasopt.training._native"), ""
+    except ImportError as error:
+        return None, str(error)
+
+
+_native, _import_error = _load()
 
 
 def native_available() -> bool:
@@ -51,6 +56,11 @@ def why_not_native() -> str | None:
 def native_isas() -> tuple[str, ...]:
     """The instruction sets with kernels that this CPU can run, fastest first."""
     return tuple(_extension().isas())
+
+
+def lanes_and_peak(isa: str) -> tuple[int, float]:
+    """How many images the kernels take at once, and the core's measured peak in GFLOP/s."""
+    return _extension().lanes(isa), _extension().measure_peak(isa, 1.0)
 
 
 def chosen_isa() -> str:
@@ -96,8 +106,9 @@ def train_with_native(
             recipe.learning_rate(step, n_steps)
             for step in range((epoch - 1) * n_steps, epoch * n_steps)
         ]
-        trained = network.train(data.train, order, rates, recipe)
-        if on_epoch(EpochResult(epoch, *trained, *network.evaluate(data.val))):
+        train_loss, train_accuracy = network.train(data.train, order, rates, recipe)
+        loss, accuracy, n_classes = network.evaluate(data.val)
+        if on_epoch(EpochResult(epoch, train_loss, train_accuracy, loss, accuracy, n_classes)):
             break
     return network.weights()
 
@@ -190,9 +201,8 @@ class NativeNetwork:
 
 
 def _extension() -> ModuleType:
-    reason = why_not_native()
-    if reason is not None:
-        raise EngineError(f"the native engine cannot be used here: {reason}")
+    if _native is None:
+        raise EngineError(f"the native engine cannot be used here: {why_not_native()}")
     return _native
 
 

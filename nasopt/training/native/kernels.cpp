@@ -210,12 +210,15 @@ void weight_gradient(const WeightGradient& arguments) {
         default: weight_tiles<4, 3>(a, f, y, end); break;
       }
       for (int i = f; i < f + n; i++) {
-        Vector sum = load(a.bias_sums + i * kVector);
+        Vector sum[4] = {load(a.bias_sums + i * kVector)};
         for (int row = y; row < end; row++) {
           const float* delta = a.delta + i * a.delta_strides.plane + row * a.delta_strides.row;
-          for (int x = 0; x < a.cols * kLanes; x += kVector) sum += load(delta + x);
+          int x = 0;
+          for (; x + 2 <= a.cols; x += 2)
+            repeat<4>(UNROLLED(v) { sum[v] += load(delta + x * kLanes + v * kVector); });
+          if (x < a.cols) repeat<2>(UNROLLED(v) { sum[v] += load(delta + x * kLanes + v * kVector); });
         }
-        store(a.bias_sums + i * kVector, sum);
+        store(a.bias_sums + i * kVector, (sum[0] + sum[1]) + (sum[2] + sum[3]));
       }
     }
   }
@@ -326,23 +329,26 @@ Loss loss(const Logits& a, const std::int32_t* labels, int n_valid, std::int32_t
 
 // ---- Input ----------------------------------------------------------------------------------------------
 
-// Bytes (lanes, pixels) to (pixels, lanes), by four rounds of interleaving blocks of up to 16 lanes.
+// Bytes (lanes, pixels) to (pixels, lanes), by three rounds of interleaving 8 lanes: 16 would not fit 16 registers.
 INLINE void transpose(const std::uint8_t* const* rows, std::int64_t n, std::uint8_t* out) {
-  constexpr int kBlock = kLanes < 16 ? kLanes : 16;
+  constexpr int kBlock = 8;
   std::int64_t p = 0;
   for (; p + 16 <= n; p += 16)
     for (int lane = 0; lane < kLanes; lane += kBlock) {
       Bytes16 a[kBlock], b[kBlock];
-      for (int i = 0; i < kBlock; i++) __builtin_memcpy(&a[i], rows[lane + i] + p, 16);
-      for (int round = 1; round < kBlock; round *= 2) {
-        for (int i = 0; i < kBlock / 2; i++) {
+      repeat<kBlock>(UNROLLED(i) { __builtin_memcpy(&a[i], rows[lane + i] + p, 16); });
+      repeat<3>([&](int) __attribute__((always_inline)) {
+        repeat<kBlock / 2>(UNROLLED(i) {
           b[2 * i] = interleave_low(a[i], a[i + kBlock / 2]);
           b[2 * i + 1] = interleave_high(a[i], a[i + kBlock / 2]);
-        }
-        for (int i = 0; i < kBlock; i++) a[i] = b[i];
-      }
-      for (int i = 0; i < 16; i++)
-        __builtin_memcpy(out + (p + i) * kLanes + lane, reinterpret_cast<std::uint8_t*>(a) + i * kBlock, kBlock);
+        });
+        repeat<kBlock>(UNROLLED(i) { a[i] = b[i]; });
+      });
+      std::uint8_t* to = out + p * kLanes + lane;
+      repeat<kBlock>(UNROLLED(i) {  // two pixels of 8 lanes each
+        __builtin_memcpy(to + 2 * i * kLanes, reinterpret_cast<const std::uint8_t*>(&a[i]), 8);
+        __builtin_memcpy(to + (2 * i + 1) * kLanes, reinterpret_cast<const std::uint8_t*>(&a[i]) + 8, 8);
+      });
     }
   for (; p < n; p++)
     for (int lane = 0; lane < kLanes; lane++) out[p * kLanes + lane] = rows[lane][p];
@@ -350,10 +356,6 @@ INLINE void transpose(const std::uint8_t* const* rows, std::int64_t n, std::uint
 
 void load_images(Pixels pixels, const std::int64_t* index, int n_valid, int n_next, const ImageMap& map) {
   const std::int64_t n = static_cast<std::int64_t>(map.channels) * map.rows * map.cols;
-  const std::int64_t n_fetched = n < 4096 ? n : 4096;  // a larger image is a stream that the hardware foresees
-  for (int i = n_valid; i < n_valid + n_next; i++)
-    for (std::int64_t p = 0; p < n_fetched; p += 64)
-      if (pixels.bytes) __builtin_prefetch(pixels.bytes + index[i] * n + p, 0, 2);
   std::int64_t image[kLanes];
   for (int i = 0; i < kLanes; i++) image[i] = index[i < n_valid ? i : n_valid - 1] * n;
   if (pixels.bytes) {
@@ -361,13 +363,21 @@ void load_images(Pixels pixels, const std::int64_t* index, int n_valid, int n_ne
     for (int i = 0; i < kLanes; i++) rows[i] = pixels.bytes + image[i];
     transpose(rows, n, map.scratch);
   }
-  std::int64_t p = 0;
+  // Images lie all over the memory: the next ones are asked for a few cache lines a row, while rows are written.
+  const std::int64_t n_bytes = pixels.bytes ? n : 4 * n, n_lines = (n_bytes + 63) / 64 * n_next;
+  const std::int64_t n_rows = static_cast<std::int64_t>(map.channels) * map.rows, lines_a_row = n_lines / n_rows + 1;
+  const auto* memory = pixels.bytes ? pixels.bytes : reinterpret_cast<const std::uint8_t*>(pixels.floats);
+  std::int64_t p = 0, line = 0, lane = n_valid;
   for (int c = 0; c < map.channels; c++)
     for (int y = 0; y < map.rows; y++) {
+      for (std::int64_t i = 0; i < lines_a_row && lane < n_valid + n_next; i++) {
+        __builtin_prefetch(memory + index[lane] * n_bytes + line);
+        if ((line += 64) >= n_bytes) line = 0, lane++;
+      }
       float* out = map.out + c * map.strides.plane + y * map.strides.row;
       const std::int64_t n_row = static_cast<std::int64_t>(map.cols) * kLanes;
       if (pixels.bytes)
-        for (std::int64_t i = 0; i < n_row; i++) out[i] = map.scratch[p * kLanes + i] * (1.0f / 255.0f);
+        for (std::int64_t i = 0; i < n_row; i += kVector) store(out + i, from_bytes(map.scratch + p * kLanes + i) * (1.0f / 255.0f));
       else
         for (int x = 0; x < map.cols; x++)
           for (int i = 0; i < kLanes; i++) out[x * kLanes + i] = pixels.floats[image[i] + p + x];

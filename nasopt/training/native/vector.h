@@ -37,6 +37,18 @@ INLINE Vector load(const float* from) { return *reinterpret_cast<const Vector*>(
 INLINE void store(float* to, Vector value) { *reinterpret_cast<Vector*>(to) = value; }
 INLINE Vector splat(float value) { return value - Vector{}; }  // a plain broadcast; adding 0 would turn -0 to 0
 
+INLINE Vector from_bytes(const std::uint8_t* from) {
+#if defined(__AVX512F__)
+  return (Vector)_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128((const __m128i*)from)));
+#elif defined(__AVX2__)
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)from)));
+#else
+  Vector result;
+  for (int i = 0; i < kVector; i++) result[i] = from[i];
+  return result;
+#endif
+}
+
 #if defined(__clang__) || __GNUC__ >= 12
 #define SHUFFLE16(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
