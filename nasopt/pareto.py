@@ -53,7 +53,9 @@ def hypervolume(losses: ArrayLike, ref_point: ArrayLike) -> float:
     return float(np.sum((ref[0] - points[:, 0]) * (upper - points[:, 1])))
 
 
-def hypervolume_gains(losses: ArrayLike, new: ArrayLike, ref_point: ArrayLike) -> NDArray[np.float64]:
+def hypervolume_gains(
+    losses: ArrayLike, new: ArrayLike, ref_point: ArrayLike
+) -> NDArray[np.float64]:
     """The area, shape ``(k,)``, that each point of ``new``, shape ``(k, 2)``, alone would add to ``losses``.
 
     Raises:
@@ -91,7 +93,9 @@ def non_dominated_ranks(losses: ArrayLike) -> NDArray[np.int_]:
         raise ValueError(f"ranks take 2 objectives, got points {points.shape}")
     unique, inverse = np.unique(points, axis=0, return_inverse=True)
     ranks = np.empty(len(unique), dtype=int)
-    lowest: list[float] = []  # the second objective that a rank has come down to, growing with the rank
+    lowest: list[
+        float
+    ] = []  # the second objective that a rank has come down to, growing with the rank
     for i, second in enumerate(unique[:, 1].tolist()):
         ranks[i] = rank = bisect_right(lowest, second)
         lowest[rank : rank + 1] = [second]

@@ -41,9 +41,7 @@ T = TypeVar("T")
 Operator = Callable[[_Wish, SearchSpace, np.random.Generator], None]
 
 
-def vary(
-    parents: Sequence[Candidate], space: SearchSpace, rng: np.random.Generator
-) -> Candidate:
+def vary(parents: Sequence[Candidate], space: SearchSpace, rng: np.random.Generator) -> Candidate:
     """A child of one parent, by mutation, or of two, by crossover and perhaps mutation."""
     if len(parents) == 1:
         return mutate(parents[0], space, rng)

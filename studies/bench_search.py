@@ -36,6 +36,7 @@ class Table:
 
     @classmethod
     def load(cls, data_set: str) -> "Table":
+        """The table of one of ``DATA_SETS``."""
         rows = NASBench201(data_set)._dataset
         cells = {key: tuple(int(digit) for digit in key) for key in rows}
         return cls(
@@ -45,18 +46,22 @@ class Table:
 
     @property
     def ref_point(self) -> tuple[float, float]:
+        """The largest model size, and 10 % accuracy."""
         return max(self.sizes.values()), 0.10
 
     def hypervolume(self, cells: Sequence[Cell]) -> float:
+        """What ``cells`` dominate by their mean accuracies."""
         size, accuracy = self.ref_point
         points = [(self.sizes[cell], -float(self.accuracies[cell].mean())) for cell in cells]
         return hypervolume(points, (size, -accuracy))
 
     def regrets(self, visited: Sequence[Cell]) -> list[float]:
+        """The regret after each of ``CHECKPOINTS`` evaluations."""
         best = self.hypervolume(list(self.sizes))
         return [1 - self.hypervolume(visited[:n]) / best for n in CHECKPOINTS if n <= len(visited)]
 
     def evaluate(self, cell: Cell, rng: np.random.Generator) -> float:
+        """The accuracy of one seed drawn at random."""
         return float(rng.choice(self.accuracies[cell]))
 
 
@@ -155,7 +160,9 @@ def mutate_the_front(table: Table, seed: int, n_trials: int) -> list[Cell]:
             front = np.flatnonzero(
                 is_non_dominated([(table.sizes[c], -visited[c]) for c in cells])
             )
-            for _ in range(100):  # a front whose neighbours are all known falls back on a random one
+            for _ in range(
+                100
+            ):  # a front whose neighbours are all known falls back on a random one
                 cell = change_one(cells[int(rng.choice(front))], rng)
                 if cell not in visited:
                     break

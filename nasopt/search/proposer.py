@@ -212,9 +212,7 @@ class Proposer(Generic[C]):
         awaited_sizes, awaited = self._table(pending, features.shape[1])
         mean, sd = model.process.predict(features, awaited)
         known_sizes = np.concatenate((belief.sizes, awaited_sizes))
-        known = np.concatenate(
-            (belief.accuracies, model.accuracies(model.process.mean(awaited)))
-        )
+        known = np.concatenate((belief.accuracies, model.accuracies(model.process.mean(awaited))))
         bar = self.problem.bar
         if bar is not None and rng.random() < BAR_SHARE:
             chance = ndtr((model.log_error(bar) - mean) / sd)
@@ -226,7 +224,11 @@ class Proposer(Generic[C]):
         losses = np.column_stack((known_sizes, -known))
         gains = np.zeros(len(children))
         optimism = self.strategy.optimism or 0.0
-        for factor in (1.0, 2.0, 4.0):  # a front that no child is expected to beat asks for courage
+        for factor in (
+            1.0,
+            2.0,
+            4.0,
+        ):  # a front that no child is expected to beat asks for courage
             hoped = model.accuracies(mean - factor * optimism * sd)
             new = np.column_stack((sizes, -hoped))
             gains = hypervolume_gains(losses, new, (min(size, belief.cap), -accuracy))

@@ -10,11 +10,21 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-SAMPLERS = ("nsga2", "tpe", "random")
+from nasopt.search.genome_sampler import GenomeNSGAIISampler
+from nasopt.search.proposer import Strategy
+from nasopt.space import SearchSpace
+
+SAMPLERS = ("genome", "nsga2", "tpe", "random")
 
 
-def make_sampler(name: str, seed: int, population_size: int) -> BaseSampler:
+def make_sampler(
+    name: str, space: SearchSpace, *, seed: int, population_size: int, bar: float | None = None
+) -> BaseSampler:
     """The sampler called ``name``, one of ``SAMPLERS``, drawing afresh for every trial from ``seed``."""
+    if name == "genome":
+        return GenomeNSGAIISampler.for_space(
+            space, seed=seed, bar=bar, strategy=Strategy(pool_size=population_size)
+        )
     makers: dict[str, Callable[[int], BaseSampler]] = {
         "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=population_size),
         "tpe": lambda seed: TPESampler(

@@ -40,7 +40,9 @@ class Hyperparameters:
         return np.asarray(self.variance * np.exp(-np.maximum(squares, 0.0)))
 
 
-def fit_hyperparameters(features: Array, targets: Array, groups: NDArray[np.int_]) -> Hyperparameters:
+def fit_hyperparameters(
+    features: Array, targets: Array, groups: NDArray[np.int_]
+) -> Hyperparameters:
     """The maximum a posteriori hyperparameters; features of one group, shape ``(d,)``, share a scale.
 
     ``features`` has shape ``(n, d)``, ``targets``, of mean 0 and variance 1, shape ``(n,)``.
@@ -76,8 +78,9 @@ def fit_hyperparameters(features: Array, targets: Array, groups: NDArray[np.int_
         return float(value + 0.5 * offset @ offset), gradient + offset / sds
 
     bounds = [(s - 4 * sd, s + 4 * sd) for s, sd in zip(start, sds, strict=True)]
-    options = {"maxiter": MAX_STEPS}
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    found = minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": MAX_STEPS}
+    ).x
     scale_of = dict(zip(names.tolist(), np.exp(found[2:]) * means, strict=True))
     scales = np.array([scale_of[group] for group in groups.tolist()])
     return Hyperparameters(float(np.exp(found[0])), float(np.exp(found[1])), scales)
@@ -123,6 +126,4 @@ class GaussianProcess:
 
 def _squared_distances(features: Array) -> Array:
     squares = np.sum(features * features, axis=1)
-    return np.asarray(
-        np.maximum(squares[:, None] + squares - 2 * features @ features.T, 0.0)
-    )
+    return np.asarray(np.maximum(squares[:, None] + squares - 2 * features @ features.T, 0.0))
