@@ -5,6 +5,7 @@ near to the wish as it can: a kernel that does not fit shrinks, a third reductio
 So children are in bounds by construction, but for ``max_params``.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -94,8 +95,8 @@ def cross(
 
 
 def _reductions_before(candidate: Candidate) -> list[int]:
-    counts = np.cumsum([0, *(layer.kind == "RC" for layer in candidate.genome.layers)])
-    return [int(count) for count in counts]
+    kinds = (layer.kind == "RC" for layer in candidate.genome.layers)
+    return list(itertools.accumulate(kinds, initial=0))
 
 
 def add_layer(wish: _Wish, space: SearchSpace, rng: np.random.Generator) -> None:

@@ -70,20 +70,24 @@ def sample(rng: np.random.Generator) -> Cell:
 
 
 def change_one(cell: Cell, rng: np.random.Generator) -> Cell:
-    edge = int(rng.integers(N_EDGES))
-    operation = (cell[edge] + int(rng.integers(1, N_OPERATIONS))) % N_OPERATIONS
-    return (*cell[:edge], operation, *cell[edge + 1 :])
+    edge, step = divmod(int(rng.integers(N_EDGES * (N_OPERATIONS - 1))), N_OPERATIONS - 1)
+    return (*cell[:edge], (cell[edge] + step + 1) % N_OPERATIONS, *cell[edge + 1 :])
 
 
 def vary(parents: Sequence[Cell], rng: np.random.Generator) -> Cell:
     if len(parents) == 1:
         return change_one(parents[0], rng)
-    child = tuple(np.where(rng.random(N_EDGES) < 0.5, *parents).tolist())
-    return change_one(child, rng) if rng.random() < 0.5 else child
+    mask = int(rng.integers(2 ** (N_EDGES + 1)))  # a bit for each edge, and one for a mutation
+    left, right = parents
+    child = tuple(left[i] if mask >> i & 1 else right[i] for i in range(N_EDGES))
+    return change_one(child, rng) if mask >> N_EDGES else child
+
+
+IDENTITY = np.eye(N_OPERATIONS)
 
 
 def one_hot(cell: Cell) -> np.ndarray:
-    return np.eye(N_OPERATIONS)[list(cell)].reshape(-1)
+    return IDENTITY[list(cell)].reshape(-1)
 
 
 def ours(strategy: Strategy, generation: int = 1) -> Callable[[Table, int, int], list[Cell]]:

@@ -78,6 +78,7 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
         self._proposer = Proposer(problem, strategy or Strategy())
         self._seed = seed
         self._generation_size = generation_size
+        self._study_name: str | None = None
         self._candidates: dict[int, C] = {}
         self._belief: tuple[int, tuple[int, ...], Belief[C]] | None = None
 
@@ -115,7 +116,7 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
         self,
         study: Study,
         trial: FrozenTrial,
-        search_space: dict[str, BaseDistribution],  # noqa: ARG002
+        search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         """All parameters of a new candidate; none of them where no new one is left.
 
@@ -127,12 +128,17 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
                 "GenomeNSGAIISampler takes a study with directions ['maximize', 'minimize'] for "
                 f"(accuracy, size), not {[d.name.lower() for d in study.directions]}"
             )
+        if study.study_name != self._study_name:
+            self._study_name, self._candidates, self._belief = study.study_name, {}, None
         trials = study.get_trials(deepcopy=False)[: trial.number]
         n_told = max(trial.number // self._generation_size - 1, 0) * self._generation_size
         belief = self._learn(trials[:n_told])
         pending = [c for c in map(self._candidate_of, trials[n_told:]) if c is not None]
         candidate = self._proposer.propose(belief, pending, self._rng(trial.number))
-        return {} if candidate is None else self._encoding.to_params(candidate)
+        if candidate is None:
+            return {}
+        params = self._encoding.to_params(candidate)
+        return {name: value for name, value in params.items() if name in search_space}
 
     def sample_independent(
         self,

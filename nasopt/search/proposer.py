@@ -174,7 +174,7 @@ class Proposer(Generic[C]):
         children: dict[C, float] = {}
         for _ in range(MAX_DRAWS_PER_CHILD * self.strategy.n_children):
             n_parents = 2 if rng.random() < self.strategy.crossovers else 1
-            parents = [pool[int(i)] for i in rng.integers(len(pool), size=n_parents)]
+            parents = [pool[int(rng.integers(len(pool)))] for _ in range(n_parents)]
             child = self.problem.vary(parents, rng)
             if child in taken or child in children:
                 continue
