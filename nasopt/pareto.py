@@ -3,6 +3,8 @@
 ``n`` is the number of points, ``m`` the number of objectives.
 """
 
+from bisect import bisect_right
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -49,6 +51,74 @@ def hypervolume(losses: ArrayLike, ref_point: ArrayLike) -> float:
     # Along a front sorted by the first objective the second falls: a staircase of rectangles.
     upper = np.concatenate(([ref[1]], points[:-1, 1]))
     return float(np.sum((ref[0] - points[:, 0]) * (upper - points[:, 1])))
+
+
+def hypervolume_gains(
+    losses: ArrayLike, new: ArrayLike, ref_point: ArrayLike
+) -> NDArray[np.float64]:
+    """The area, shape ``(k,)``, that each point of ``new``, shape ``(k, 2)``, alone would add to ``losses``.
+
+    Raises:
+        ValueError: if there are not exactly two objectives, or a value is NaN.
+    """
+    points, added = _as_points(losses), _as_points(new)
+    ref = np.asarray(ref_point, dtype=float)
+    if points.shape[1] != 2 or added.shape[1] != 2 or ref.shape != (2,):
+        raise ValueError(
+            f"hypervolume takes 2 objectives, got {points.shape}, {added.shape} and {ref.shape}"
+        )
+    points = points[np.all(points < ref, axis=1)]
+    points = np.unique(points[is_non_dominated(points)], axis=0) if len(points) else points
+    # Steps of the staircase: from one first objective to the next it is as high as the second objective.
+    left = np.concatenate(([-np.inf], points[:, 0]))
+    right = np.concatenate((points[:, 0], [ref[0]]))
+    height = np.concatenate(([ref[1]], points[:, 1]))
+    width = np.maximum(right - np.maximum(left, added[:, :1]), 0.0)
+    return np.asarray(np.sum(width * np.maximum(height - added[:, 1:], 0.0), axis=1))
+
+
+def non_dominated_ranks(losses: ArrayLike) -> NDArray[np.int_]:
+    """The rank, shape ``(n,)``, of every point of ``losses``, shape ``(n, 2)``: 0 for the front.
+
+    Rank ``r`` is the front of what is left when all lower ranks are taken away. Equal points share one.
+
+    Raises:
+        ValueError: if there are not exactly two objectives, or a value is NaN.
+
+    References:
+        Deb et al. (2002); in two objectives by sorting, Jensen (2003).
+    """
+    points = _as_points(losses)
+    if points.shape[1] != 2:
+        raise ValueError(f"ranks take 2 objectives, got points {points.shape}")
+    unique, inverse = np.unique(points, axis=0, return_inverse=True)
+    ranks = np.empty(len(unique), dtype=int)
+    lowest: list[
+        float
+    ] = []  # the second objective that a rank has come down to, growing with the rank
+    for i, second in enumerate(unique[:, 1].tolist()):
+        ranks[i] = rank = bisect_right(lowest, second)
+        lowest[rank : rank + 1] = [second]
+    return ranks[inverse.reshape(-1)]
+
+
+def crowding_distance(losses: ArrayLike) -> NDArray[np.float64]:
+    """How alone every point of a front, shape ``(n, m)``, is: shape ``(n,)``, infinite at its ends.
+
+    In each objective it is the gap between a point's two neighbours, as a share of the front's range.
+
+    References:
+        Deb et al. (2002).
+    """
+    points = _as_points(losses)
+    distance = np.zeros(len(points))
+    for values in points.T if len(points) else ():
+        order = np.argsort(values, kind="stable")
+        spread = values[order[-1]] - values[order[0]]
+        distance[order[[0, -1]]] = np.inf
+        if spread > 0:
+            distance[order[1:-1]] += (values[order[2:]] - values[order[:-2]]) / spread
+    return distance
 
 
 def _as_points(losses: ArrayLike) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from nasopt.data import DataSource
 from nasopt.errors import SettingsError
 from nasopt.genome import ACTIVATIONS, ImageShape
 from nasopt.search.plan import SearchPlan
+from nasopt.search.samplers import SAMPLERS
 from nasopt.selection import SelectionRule
 from nasopt.space import SearchSpace
 from nasopt.training import ENGINES, Recipe
@@ -76,7 +77,7 @@ class TrainingSettings(_Section):
 class SearchSettings(_Section):
     """The table ``[search]``: the sampler, and how long to search."""
 
-    sampler: Literal["nsga2", "tpe", "random"] = "nsga2"
+    sampler: Literal[SAMPLERS] = "nsga2"  # type: ignore[valid-type]
     population_size: int = Field(default=20, ge=2)
     generation_size: int = Field(default=8, ge=1)
     early_stopping: bool = True
@@ -142,6 +143,7 @@ class StudyFile(_Section):
             space=self.search_space(image, n_classes),
             bar=self.bar,
             seed=self.seed,
+            target=self.bar + self.selection.margin,
             sampler=self.search.sampler,
             population_size=self.search.population_size,
             generation_size=self.search.generation_size,
@@ -155,6 +157,7 @@ class StudyFile(_Section):
         fixed = {"bar": whole["bar"], "seed": whole["seed"]}
         fixed |= {f"space.{key}": value for key, value in whole["space"].items()}
         fixed |= {f"training.{key}": whole["training"][key] for key in ("epochs", "batch_size")}
+        fixed["selection.margin"] = whole["selection"]["margin"]
         for key in (
             "sampler",
             "population_size",

@@ -46,7 +46,7 @@ def test_a_number_fixes_a_range(tmp_path):
         (MINIMAL + "[spase]\nkernel = 3", r"unknown key 'spase'; did you mean 'space'"),
         ('name = "a"\nbar = 75', r"bar: .*less than 1 \(found 75\); write it as a fraction, 0.75 for 75 %"),
         ('name = "../a"\nbar = 0.7', r"name: .*pattern"),
-        (MINIMAL + "[search]\nsampler = 'nsga'", r"search.sampler: .*'nsga2', 'tpe' or 'random'"),
+        (MINIMAL + "[search]\nsampler = 'nsga'", r"search.sampler: .*'nsga2', 'optuna-nsga2', 'tpe' or 'random'"),
         (MINIMAL + "[search]\nbudget = 'soon'", r"search.budget: 'soon' is not a duration above zero; write for example 90s"),
         (MINIMAL + "[space]\nkernel = [1, 2, 3]", r"space.kernel: "),
         (MINIMAL + "[space]\nfilters = ['a', 3]", r"space.filters.0: .*integer"),

@@ -11,7 +11,8 @@ from nasopt.space import SearchSpace
 class SearchPlan:
     """What a study searches, and how; ``identity`` is all that must not change between its runs.
 
-    Trials come in generations of ``generation_size``. What a trial samples may depend on the trials
+    ``bar`` is the constraint; ``target``, at least the bar, is the accuracy that a network should have in
+    validation to be worth a verification. Trials come in generations of ``generation_size``. What a trial samples may depend on the trials
     of generations two or more before its own, so the driver starts no trial before those have ended.
     ``stop_confidence`` is that of early stopping, None to train every trial to the end.
     """
@@ -20,6 +21,7 @@ class SearchPlan:
     space: SearchSpace
     bar: float
     seed: int
+    target: float | None = None
     sampler: str = "nsga2"
     population_size: int = 20
     generation_size: int = 8

@@ -10,19 +10,36 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-SAMPLERS = ("nsga2", "tpe", "random")
+from nasopt.search.genome_sampler import GenomeNSGAIISampler
+from nasopt.search.plan import SearchPlan
+from nasopt.search.proposer import Strategy
+
+SAMPLERS = ("nsga2", "optuna-nsga2", "tpe", "random")
 
 
-def make_sampler(name: str, seed: int, population_size: int) -> BaseSampler:
-    """The sampler called ``name``, one of ``SAMPLERS``, drawing afresh for every trial from ``seed``."""
+def make_sampler(plan: SearchPlan) -> BaseSampler:
+    """The sampler that ``plan`` names, one of ``SAMPLERS``, drawing afresh for every trial.
+
+    ``nsga2`` is nasopt's own; the others are Optuna's.
+    """
+    if plan.sampler == "nsga2":
+        return GenomeNSGAIISampler.for_space(
+            plan.space,
+            seed=plan.seed,
+            bar=plan.target,
+            generation_size=plan.generation_size,
+            strategy=Strategy(pool_size=plan.population_size),
+        )
     makers: dict[str, Callable[[int], BaseSampler]] = {
-        "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=population_size),
+        "optuna-nsga2": lambda seed: NSGAIISampler(
+            seed=seed, population_size=plan.population_size
+        ),
         "tpe": lambda seed: TPESampler(
             seed=seed, multivariate=True, group=True, constant_liar=True
         ),
         "random": lambda seed: RandomSampler(seed=seed),
     }
-    return SeededPerTrial(makers[name], seed)
+    return SeededPerTrial(makers[plan.sampler], plan.seed)
 
 
 class SeededPerTrial(BaseSampler):

@@ -42,7 +42,7 @@ def open_study(plan: SearchPlan, database: Path, *, create: bool) -> optuna.Stud
         StudyError: if it is missing and not to be created, or is not the study of this plan.
     """
     storage = open_storage(database, create=create)
-    sampler = make_sampler(plan.sampler, plan.seed, plan.population_size)
+    sampler = make_sampler(plan)
     with database_errors(database):
         names = optuna.get_all_study_names(storage)
         if names and plan.name not in names:

@@ -1,0 +1,307 @@
+"""What to try next: NSGA-II in steady state, and a model of accuracy that chooses among many children.
+
+Nothing here knows genomes or Optuna: what a candidate is, how it varies, how large it is and by which
+features it is compared come as a :class:`Problem`. Size is known before a training and is used exactly;
+accuracy, a fraction, is known with noise. Small and accurate is good.
+"""
+
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from nasopt.pareto import crowding_distance, hypervolume_gains, non_dominated_ranks
+from nasopt.search.surrogate import (
+    Array,
+    GaussianProcess,
+    Hyperparameters,
+    fit_hyperparameters,
+)
+
+C = TypeVar("C", bound=Hashable)
+
+MIN_ERROR = 1e-3
+MAX_MODELLED = 500
+MAX_FITTED = 200
+REFIT_FACTOR = 1.25
+MAX_DRAWS_PER_CHILD = 5
+MAX_DRAWS = 200
+CAP_FACTOR = 2.0
+BAR_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Problem(Generic[C]):
+    """What is searched. Candidates are compared by equality; a repeat is what is equal.
+
+    ``sample(rng)`` draws a candidate, ``vary(parents, rng)`` makes a child of one parent or two,
+    ``size(candidate)`` is exact, ``features(candidate)`` has shape ``(d,)``. ``groups``, shape ``(d,)``,
+    numbers the features that share a length scale; all do by default. ``ref_point`` is the largest size and
+    the lowest accuracy that count; by default those of the history. ``bar`` is the accuracy to clear, if
+    there is one: the search then spends half of its trials on the smallest that clears it.
+    """
+
+    sample: Callable[[np.random.Generator], C]
+    vary: Callable[[Sequence[C], np.random.Generator], C]
+    size: Callable[[C], float]
+    features: Callable[[C], Array]
+    groups: Sequence[int] | None = None
+    ref_point: tuple[float, float] | None = None
+    bar: float | None = None
+    max_size: float = np.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """How it is searched; the defaults are those that paid in ``studies/LOG.md``.
+
+    The first ``n_start`` are random, each the most different of ``start_choices`` draws. Then one of
+    ``n_children`` children of the best ``pool_size`` is chosen, ``crossovers`` of them of two parents, by
+    the hypervolume that it would add if it were ``optimism`` standard deviations better than expected.
+    Without a model (``optimism`` None) the first child is taken.
+    """
+
+    n_start: int = 20
+    start_choices: int = 1
+    pool_size: int = 20
+    n_children: int = 200
+    crossovers: float = 0.3
+    optimism: float | None = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Observation(Generic[C]):
+    """A candidate and its accuracy; None if its evaluation failed."""
+
+    candidate: C
+    accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Belief(Generic[C]):
+    """What a history tells: every candidate with its size and expected accuracy, and the model."""
+
+    candidates: tuple[C, ...]
+    sizes: Array
+    accuracies: Array
+    seen: frozenset[C]
+    model: "_Model | None"
+    cap: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A Gaussian process on standardised logarithmic errors."""
+
+    process: GaussianProcess
+    center: float
+    scale: float
+
+    def accuracies(self, logs: Array) -> Array:
+        return np.asarray(1 - np.exp(logs * self.scale + self.center))
+
+    def log_error(self, accuracy: float) -> float:
+        return float((_log_errors(np.array([accuracy]))[0] - self.center) / self.scale)
+
+
+@dataclass(slots=True)
+class Proposer(Generic[C]):
+    """Proposes candidates of ``problem``: a pure function of the history and of the rng given to it.
+
+    What is kept between calls is only what would be computed again.
+    """
+
+    problem: Problem[C]
+    strategy: Strategy = field(default_factory=Strategy)
+    _known: dict[C, tuple[float, Array]] = field(default_factory=dict)
+    _fits: dict[tuple[int, Observation[C]], Hyperparameters] = field(default_factory=dict)
+
+    def learn(self, history: Sequence[Observation[C]]) -> Belief[C]:
+        """What ``history``, in order of time, tells; failed candidates are never parents."""
+        seen = frozenset(o.candidate for o in history)
+        good = [o for o in history if o.accuracy is not None]
+        candidates = tuple(o.candidate for o in good)
+        sizes = np.array([self._describe(c)[0] for c in candidates])
+        accuracies = np.array([o.accuracy for o in good], dtype=float)
+        model = None
+        if self.strategy.optimism is not None and len(good) >= max(self.strategy.n_start, 2):
+            model = self._fit(history)
+            features = np.stack([self._describe(c)[1] for c in candidates])
+            accuracies = model.accuracies(model.process.mean(features))
+        return Belief(candidates, sizes, accuracies, seen, model, self._cap(sizes, accuracies))
+
+    def propose(
+        self, belief: Belief[C], pending: Sequence[C], rng: np.random.Generator
+    ) -> C | None:
+        """A candidate that is neither in the history nor ``pending``; None if no new one was found."""
+        taken = belief.seen.union(pending)
+        if len(belief.candidates) < max(self.strategy.n_start, 2):
+            return self._start(belief, taken, rng)
+        children = self._children(belief, taken, rng)
+        if not children:
+            return self._start(belief, taken, rng)
+        if belief.model is None or len(children) == 1:
+            return next(iter(children))
+        gains = self._gains(belief, belief.model, children, pending, rng)
+        return list(children)[int(np.argmax(gains))]
+
+    def _start(
+        self, belief: Belief[C], taken: Collection[C], rng: np.random.Generator
+    ) -> C | None:
+        choices: dict[C, None] = {}
+        for _ in range(MAX_DRAWS):
+            candidate = self.problem.sample(rng)
+            if candidate not in taken and self.problem.size(candidate) <= belief.cap:
+                choices[candidate] = None
+                if len(choices) == self.strategy.start_choices:
+                    break
+        if len(choices) < 2 or not taken:
+            return next(iter(choices), None)
+        there = np.stack([self.problem.features(c) for c in taken])
+        here = np.stack([self.problem.features(c) for c in choices])
+        nearest = ((here[:, None] - there) ** 2).sum(axis=2).min(axis=1)
+        return list(choices)[int(np.argmax(nearest))]
+
+    def _children(
+        self, belief: Belief[C], taken: Collection[C], rng: np.random.Generator
+    ) -> dict[C, float]:
+        """Distinct new children of the pool with their sizes, in the order of their birth."""
+        pool = [belief.candidates[i] for i in self._select(belief)]
+        n_wanted = 1 if belief.model is None else self.strategy.n_children
+        children: dict[C, float] = {}
+        for _ in range(MAX_DRAWS_PER_CHILD * self.strategy.n_children):
+            n_parents = 2 if rng.random() < self.strategy.crossovers else 1
+            parents = [pool[int(rng.integers(len(pool)))] for _ in range(n_parents)]
+            child = self.problem.vary(parents, rng)
+            if child in taken or child in children:
+                continue
+            size = self.problem.size(child)
+            if size <= belief.cap:
+                children[child] = size
+                if len(children) == n_wanted:
+                    break
+        return children
+
+    def _select(self, belief: Belief[C]) -> NDArray[np.int_]:
+        """The pool: the best by constrained domination, then the loneliest."""
+        losses = np.column_stack((belief.sizes, -belief.accuracies))
+        bar = -np.inf if self.problem.bar is None else self.problem.bar
+        misses = np.maximum(bar - belief.accuracies, 0.0)
+        ranks = non_dominated_ranks(losses)
+        late = misses > 0
+        ranks[late] = ranks.max() + 1 + np.argsort(np.argsort(misses[late], kind="stable"))
+        alone = np.zeros(len(ranks))
+        for rank in np.unique(ranks[~late]):
+            alone[ranks == rank] = crowding_distance(losses[ranks == rank])
+        return np.lexsort((-alone, ranks))[: self.strategy.pool_size]
+
+    def _gains(
+        self,
+        belief: Belief[C],
+        model: "_Model",
+        children: Mapping[C, float],
+        pending: Sequence[C],
+        rng: np.random.Generator,
+    ) -> Array:
+        """What each child promises, shape ``(n,)``: hypervolume, or a smaller size above the bar."""
+        sizes = np.array(list(children.values()))
+        features = np.stack([self.problem.features(child) for child in children])
+        awaited_sizes, awaited = self._table(pending, features.shape[1])
+        mean, sd = model.process.predict(features, awaited)
+        known_sizes = np.concatenate((belief.sizes, awaited_sizes))
+        known = np.concatenate((belief.accuracies, model.accuracies(model.process.mean(awaited))))
+        bar = self.problem.bar
+        if bar is not None and rng.random() < BAR_SHARE:
+            chance = ndtr((model.log_error(bar) - mean) / sd)
+            feasible = known_sizes[known >= bar]
+            if not len(feasible):
+                return np.asarray(chance)
+            return np.asarray(chance * np.maximum(np.log(feasible.min() / sizes), 0.0))
+        size, accuracy = self.problem.ref_point or (known_sizes.max(), known.min())
+        losses = np.column_stack((known_sizes, -known))
+        gains = np.zeros(len(children))
+        optimism = self.strategy.optimism or 0.0
+        for factor in (
+            1.0,
+            2.0,
+            4.0,
+        ):  # a front that no child is expected to beat asks for courage
+            hoped = model.accuracies(mean - factor * optimism * sd)
+            new = np.column_stack((sizes, -hoped))
+            gains = hypervolume_gains(losses, new, (min(size, belief.cap), -accuracy))
+            if gains.any():
+                break
+        return gains
+
+    def _fit(self, history: Sequence[Observation[C]]) -> "_Model":
+        """The model of ``history``; hyperparameters come from an earlier, fixed part of it."""
+        sizes, features = self._table([o.candidate for o in history])
+        # What failed counts as the worst accuracy before it.
+        accuracies = np.array([1.0 if o.accuracy is None else o.accuracy for o in history])
+        failed = np.array([o.accuracy is None for o in history])
+        accuracies[failed] = np.minimum.accumulate(accuracies)[failed]
+        logs = _log_errors(accuracies)
+        chosen = _informative(sizes, accuracies, MAX_MODELLED)
+        center, scale = float(logs[chosen].mean()), float(logs[chosen].std()) or 1.0
+        n_fitted = _fitted_at(len(history), self.strategy.n_start)
+        key = (n_fitted, history[n_fitted - 1])
+        if key not in self._fits:
+            part = _informative(sizes[:n_fitted], accuracies[:n_fitted], MAX_FITTED)
+            targets = logs[part]
+            targets = (targets - targets.mean()) / (targets.std() or 1.0)
+            groups = np.zeros(features.shape[1], dtype=int)
+            if self.problem.groups is not None:
+                groups = np.asarray(self.problem.groups)
+            self._fits[key] = fit_hyperparameters(features[part], targets, groups)
+        targets = (logs[chosen] - center) / scale
+        return _Model(GaussianProcess(features[chosen], targets, self._fits[key]), center, scale)
+
+    def _cap(self, sizes: Array, accuracies: Array) -> float:
+        """The size above which nothing is of use."""
+        feasible = sizes[accuracies >= (np.inf if self.problem.bar is None else self.problem.bar)]
+        smallest = float(feasible.min()) if len(feasible) else np.inf
+        return min(self.problem.max_size, CAP_FACTOR * smallest)
+
+    def _describe(self, candidate: C) -> tuple[float, Array]:
+        if candidate not in self._known:
+            self._known[candidate] = (
+                self.problem.size(candidate),
+                self.problem.features(candidate),
+            )
+        return self._known[candidate]
+
+    def _table(self, candidates: Sequence[C], n_features: int = 0) -> tuple[Array, Array]:
+        if not candidates:
+            return np.zeros(0), np.zeros((0, n_features))
+        sizes, features = zip(*(self._describe(c) for c in candidates), strict=True)
+        return np.array(sizes), np.stack(features)
+
+
+def _log_errors(accuracies: Array) -> Array:
+    return np.asarray(np.log(np.maximum(1 - accuracies, MIN_ERROR)))
+
+
+def _informative(sizes: Array, accuracies: Array, n_most: int) -> NDArray[np.int_]:
+    """Which observations a model is made of, at most ``n_most``: half of them nearest to the front.
+
+    The other half is spread evenly over the rest, best to worst: a model that forgets what was bad
+    becomes curious about it again.
+    """
+    if len(sizes) <= n_most:
+        return np.arange(len(sizes))
+    ranks = non_dominated_ranks(np.column_stack((sizes, -accuracies)))
+    order = np.lexsort((-np.arange(len(sizes)), ranks))
+    half = n_most // 2
+    spread = np.linspace(half, len(sizes) - 1, n_most - half).round().astype(int)
+    return np.sort(order[np.concatenate((np.arange(half), spread))])
+
+
+def _fitted_at(n: int, n_start: int) -> int:
+    """The last of the growing sizes of history, up to ``n``, at which hyperparameters are fitted anew."""
+    size = max(n_start, 2)
+    while (following := int(size * REFIT_FACTOR) + 1) <= n:
+        size = following
+    return min(size, n)

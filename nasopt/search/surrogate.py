@@ -1,0 +1,129 @@
+"""A Gaussian process that learns accuracy: its hyperparameters, its posterior mean and deviation.
+
+``n`` is the number of observations, ``d`` that of features, ``g`` that of groups of features, ``m``
+that of new points. The kernel is ``s2 * exp(-sum over groups of (squared distance / scale))``. For one
+category in one-hot coding this is the exponential Hamming kernel; for numbers it is the squared
+exponential one. Noise is independent and of equal variance.
+
+References:
+    Rasmussen and Williams (2006), algorithm 2.1 and equations 5.8 and 5.9.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.optimize import minimize
+
+Array = NDArray[np.float64]
+
+JITTER = 1e-8
+MAX_STEPS = 20
+# Standard deviations of the normal priors on the logarithms of variance, noise and scales.
+PRIOR_SD = (1.0, 2.0, 1.0)
+PRIOR_NOISE = 1e-2
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """What the kernel is made of; ``scales`` holds one positive number a feature, shape ``(d,)``."""
+
+    variance: float
+    noise: float
+    scales: Array
+
+    def kernel(self, left: Array, right: Array) -> Array:
+        """The covariance of every row of ``left`` with every row of ``right``."""
+        a, b = left / np.sqrt(self.scales), right / np.sqrt(self.scales)
+        squares = np.sum(a * a, axis=1)[:, None] + np.sum(b * b, axis=1) - 2 * a @ b.T
+        return np.asarray(self.variance * np.exp(-np.maximum(squares, 0.0)))
+
+
+def fit_hyperparameters(
+    features: Array, targets: Array, groups: NDArray[np.int_]
+) -> Hyperparameters:
+    """The maximum a posteriori hyperparameters; features of one group, shape ``(d,)``, share a scale.
+
+    ``features`` has shape ``(n, d)``, ``targets``, of mean 0 and variance 1, shape ``(n,)``.
+    Scales are sought around half the number of groups times the mean distance of the data in a group, so
+    that no unit of a feature matters.
+    """
+    names = np.unique(groups)
+    distances = np.stack([_squared_distances(features[:, groups == name]) for name in names])
+    means = np.array([max(float(d.mean()), 1e-12) for d in distances])
+    distances /= means[:, None, None]
+    start = np.array([0.0, np.log(PRIOR_NOISE), *[np.log(len(names) / 2)] * len(names)])
+    sds = np.array([*PRIOR_SD[:2], *[PRIOR_SD[2]] * len(names)])
+
+    def loss(theta: Array) -> tuple[float, Array]:
+        weights = np.exp(-theta[2:])
+        signal = np.exp(theta[0]) * np.exp(-np.tensordot(weights, distances, axes=1))
+        noise = np.exp(theta[1])
+        covariance = signal + (noise + JITTER) * np.eye(len(targets))
+        factor = np.linalg.cholesky(covariance)
+        inverse = cho_solve((factor, True), np.eye(len(targets)))
+        alpha = inverse @ targets
+        value = 0.5 * targets @ alpha + np.log(np.diag(factor)).sum()
+        slope = 0.5 * (inverse - np.outer(alpha, alpha))
+        weighted = slope * signal
+        gradient = np.array(
+            [
+                weighted.sum(),
+                noise * np.trace(slope),
+                *(w * np.vdot(weighted, d) for w, d in zip(weights, distances, strict=True)),
+            ]
+        )
+        offset = (theta - start) / sds
+        return float(value + 0.5 * offset @ offset), gradient + offset / sds
+
+    bounds = [(s - 4 * sd, s + 4 * sd) for s, sd in zip(start, sds, strict=True)]
+    found = minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": MAX_STEPS}
+    ).x
+    scale_of = dict(zip(names.tolist(), np.exp(found[2:]) * means, strict=True))
+    scales = np.array([scale_of[group] for group in groups.tolist()])
+    return Hyperparameters(float(np.exp(found[0])), float(np.exp(found[1])), scales)
+
+
+class GaussianProcess:
+    """The posterior after ``targets``, shape ``(n,)``, were seen at ``features``, shape ``(n, d)``."""
+
+    def __init__(self, features: Array, targets: Array, hyperparameters: Hyperparameters) -> None:
+        self._features = features
+        self._hyperparameters = hyperparameters
+        covariance = hyperparameters.kernel(features, features)
+        covariance.flat[:: len(targets) + 1] += hyperparameters.noise + JITTER
+        self._factor = np.linalg.cholesky(covariance)
+        self._alpha = cho_solve((self._factor, True), targets)
+
+    def mean(self, features: Array) -> Array:
+        """The posterior mean, shape ``(m,)``, at ``features``, shape ``(m, d)``."""
+        return np.asarray(self._hyperparameters.kernel(features, self._features) @ self._alpha)
+
+    def predict(self, features: Array, pending: Array) -> tuple[Array, Array]:
+        """The posterior mean and standard deviation without noise, each of shape ``(m,)``.
+
+        Observations at ``pending``, shape ``(k, d)``, are under way: they leave the mean as it is, and
+        the deviation is what it will be when they are known.
+        """
+        kernel = self._hyperparameters.kernel
+        cross = kernel(features, self._features)
+        solved = self._solve(cross.T)
+        variance = self._hyperparameters.variance - np.sum(solved * solved, axis=0)
+        if len(pending):
+            met = self._solve(kernel(self._features, pending))
+            covariance = kernel(pending, pending) - met.T @ met
+            covariance.flat[:: len(pending) + 1] += self._hyperparameters.noise + JITTER
+            rest = kernel(pending, features) - met.T @ solved
+            told = solve_triangular(np.linalg.cholesky(covariance), rest, lower=True)
+            variance -= np.sum(told * told, axis=0)
+        return cross @ self._alpha, np.sqrt(np.maximum(variance, JITTER))
+
+    def _solve(self, right: Array) -> Array:
+        return np.asarray(solve_triangular(self._factor, right, lower=True, check_finite=False))
+
+
+def _squared_distances(features: Array) -> Array:
+    squares = np.sum(features * features, axis=1)
+    return np.asarray(np.maximum(squares[:, None] + squares - 2 * features @ features.T, 0.0))

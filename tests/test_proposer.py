@@ -1,0 +1,212 @@
+"""The proposer on a table of words: nothing here knows genomes, Optuna or training."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from nasopt.search import proposer as module
+from nasopt.search.proposer import Observation, Problem, Proposer, Strategy
+from nasopt.search.surrogate import GaussianProcess, Hyperparameters, fit_hyperparameters
+
+N, K = 5, 4
+
+
+def sample(rng):
+    return tuple(rng.integers(K, size=N).tolist())
+
+
+def vary(parents, rng):
+    child = list(parents[int(rng.integers(len(parents)))])
+    child[int(rng.integers(N))] = int(rng.integers(K))
+    return tuple(child)
+
+
+def one_hot(word):
+    return np.eye(K)[list(word)].reshape(-1)
+
+
+def truth(word):
+    return 0.9 - 0.5 * 0.6 ** sum(word) - 0.02 * (word[0] != word[-1])
+
+
+PROBLEM = Problem(sample, vary, lambda word: 10.0 + sum(word), one_hot)
+STRATEGY = Strategy(n_start=10, n_children=50)
+
+
+def search(n_trials, problem=PROBLEM, strategy=STRATEGY, seed=0, generation=1, fails=None):
+    noise = np.random.default_rng(seed + 1000)
+    proposer = Proposer(problem, strategy)
+    told = []
+    for n in range(n_trials):
+        n_known = max(n // generation - 1, 0) * generation if generation > 1 else n
+        belief = proposer.learn(told[:n_known])
+        pending = [o.candidate for o in told[n_known:]]
+        word = proposer.propose(belief, pending, np.random.default_rng([seed, n]))
+        accuracy = truth(word) + noise.normal(0, 0.003)
+        told.append(Observation(word, None if fails and fails(word) else accuracy))
+    return told
+
+
+def words(told):
+    return [o.candidate for o in told]
+
+
+@pytest.mark.parametrize("generation", [1, 7])
+@pytest.mark.parametrize("optimism", [1.0, None])
+def test_nothing_is_proposed_twice(generation, optimism):
+    told = search(80, strategy=replace(STRATEGY, optimism=optimism), generation=generation)
+    assert len(set(words(told))) == 80
+
+
+def test_a_proposal_depends_on_history_pending_and_rng_alone():
+    told = search(60)
+    for n in (5, 30, 59):
+        fresh = Proposer(PROBLEM, STRATEGY)
+        rng = np.random.default_rng([0, n])
+        assert fresh.propose(fresh.learn(told[:n]), [], rng) == told[n].candidate
+
+
+def test_the_front_is_found_and_the_model_pays():
+    def found(strategy):
+        shares = []
+        for seed in range(2):
+            best = {}
+            for word in words(search(60, strategy=strategy, seed=seed)):
+                best[sum(word)] = max(best.get(sum(word), 0), truth(word))
+            front = [0.9 - 0.5 * 0.6**s for s in range(1, 9)]
+            shares.append(
+                np.mean(
+                    [best.get(s, 0) > f - 0.001 for s, f in zip(range(1, 9), front, strict=True)]
+                )
+            )
+        return np.mean(shares)
+
+    with_model = found(STRATEGY)
+    assert with_model > 0.8
+    assert with_model > found(replace(STRATEGY, optimism=None))
+
+
+def test_a_space_that_is_used_up_has_no_proposal():
+    tiny = replace(
+        PROBLEM, sample=lambda rng: (int(rng.integers(2)),) * N, vary=lambda p, _rng: p[0]
+    )
+    told = [Observation((0,) * N, 0.5), Observation((1,) * N, 0.6)]
+    proposer = Proposer(tiny, Strategy(n_start=2))
+    assert proposer.propose(proposer.learn(told), [], np.random.default_rng(0)) is None
+    assert proposer.propose(proposer.learn(told[:1]), [], np.random.default_rng(0)) == (1,) * N
+    pending = [(1,) * N]
+    assert proposer.propose(proposer.learn(told[:1]), pending, np.random.default_rng(0)) is None
+
+
+def test_failures_are_neither_parents_nor_repeated_and_are_avoided():
+    told = search(80, fails=lambda word: word[1] == 3)
+    assert len(set(words(told))) == 80
+    late = words(told)[20:]
+    assert np.mean([word[1] == 3 for word in late]) < 0.15
+
+
+def test_a_start_of_failures_alone_goes_on():
+    told = search(20, fails=lambda _word: True)
+    assert len(set(words(told))) == 20
+
+
+def test_with_a_bar_the_cap_follows_the_smallest_that_clears_it():
+    problem = replace(PROBLEM, bar=0.85)
+    proposer = Proposer(problem, STRATEGY)
+    told = search(80, problem)
+    caps = [proposer.learn(told[:n]).cap for n in (5, 80)]
+    assert caps[1] < np.inf
+    smallest = min(problem.size(w) for w in words(told) if truth(w) > 0.855)
+    assert caps[1] <= module.CAP_FACTOR * smallest
+    belief = proposer.learn(told)
+    for seed in range(20):
+        word = proposer.propose(belief, [], np.random.default_rng(seed))
+        assert problem.size(word) <= belief.cap
+
+
+def test_with_a_bar_the_pool_is_chosen_by_constrained_domination():
+    proposer = Proposer(replace(PROBLEM, bar=0.6), Strategy(n_start=99, pool_size=3))
+    accuracies = {0: 0.1, 1: 0.59, 2: 0.7, 3: 0.65, 4: 0.8}
+    told = [Observation((min(s, 3), 0, 0, 0, max(s - 3, 0)), a) for s, a in accuracies.items()]
+    belief = proposer.learn(told)
+    pool = [sum(belief.candidates[i]) for i in proposer._select(belief)]
+    assert set(pool) == {2, 4, 3}
+    wider = Proposer(replace(PROBLEM, bar=0.6), Strategy(n_start=99, pool_size=4))
+    assert sum(belief.candidates[wider._select(belief)[3]]) == 1  # the least violation comes first
+
+
+def test_sizes_above_the_limit_are_refused():
+    problem = replace(PROBLEM, max_size=16)
+    assert all(problem.size(word) <= 16 for word in words(search(40, problem)))
+
+
+def test_a_start_of_several_choices_is_spread_out():
+    def nearest(strategy):
+        w = np.array([one_hot(word) for word in words(search(10, strategy=strategy))])
+        d = ((w[:, None] - w) ** 2).sum(axis=2) + 99 * np.eye(10)
+        return d.min(axis=1).mean()
+
+    assert nearest(replace(STRATEGY, start_choices=30)) > nearest(STRATEGY)
+
+
+def test_the_model_of_a_long_history_keeps_the_best_and_a_spread_of_the_rest():
+    rng = np.random.default_rng(0)
+    sizes, accuracies = rng.random(300), rng.random(300)
+    chosen = module._informative(sizes, accuracies, 100)
+    assert len(set(chosen.tolist())) == 100
+    best = np.argmax(accuracies)
+    assert best in chosen
+    assert accuracies[chosen].min() < 0.1
+
+
+def test_hyperparameters_are_fitted_at_fixed_sizes_of_history():
+    sizes = sorted({module._fitted_at(n, 20) for n in range(20, 500)})
+    assert sizes[:3] == [20, 26, 33]
+    assert all(module._fitted_at(n, 20) <= n for n in range(2, 500))
+
+
+def test_the_posterior_agrees_with_the_formula_of_a_joint_normal():
+    rng = np.random.default_rng(0)
+    x, z = rng.random((8, 3)), rng.random((2, 3))
+    pending = rng.random((3, 3))
+    y = rng.normal(size=8)
+    h = Hyperparameters(1.3, 0.1, np.array([0.2, 0.5, 1.0]))
+    process = GaussianProcess(x, y, h)
+    everything = np.concatenate((x, pending))
+    k = h.kernel(everything, everything) + 0.1 * np.eye(11)
+    cross = h.kernel(z, everything)
+    mean = h.kernel(z, x) @ np.linalg.solve(k[:8, :8], y)
+    sd = np.sqrt(1.3 - np.diag(cross @ np.linalg.solve(k, cross.T)))
+    got_mean, got_sd = process.predict(z, pending)
+    np.testing.assert_allclose(got_mean, mean, rtol=1e-5)
+    np.testing.assert_allclose(got_sd, sd, rtol=1e-5)
+    np.testing.assert_allclose(process.mean(z), mean, rtol=1e-5)
+    _, wider = process.predict(z, np.zeros((0, 3)))
+    assert np.all(wider >= got_sd)
+
+
+def test_hyperparameters_tell_what_matters_and_how_noisy_it_is():
+    rng = np.random.default_rng(0)
+    x = rng.random((120, 2))
+    y = np.sin(6 * x[:, 0]) + rng.normal(0, 0.3, 120)
+    y = (y - y.mean()) / y.std()
+    h = fit_hyperparameters(x, y, np.array([0, 1]))
+    assert h.scales[1] > 5 * h.scales[0]
+    assert 0.08 < h.noise < 0.35  # 0.09 / variance of y
+    likelihood = [
+        multivariate_normal(np.zeros(120), g.kernel(x, x) + g.noise * np.eye(120)).logpdf(y)
+        for g in (h, replace(h, noise=h.noise * 3), replace(h, scales=h.scales * 4))
+    ]
+    assert likelihood[0] == max(likelihood)
+
+
+def test_features_of_one_group_share_a_scale_and_units_do_not_matter():
+    rng = np.random.default_rng(0)
+    x = rng.random((40, 3))
+    y = rng.normal(size=40)
+    one = fit_hyperparameters(x, y, np.array([0, 0, 1]))
+    assert one.scales[0] == one.scales[1]
+    other = fit_hyperparameters(x * 100, y, np.array([0, 0, 1]))
+    np.testing.assert_allclose(other.scales, one.scales * 1e4, rtol=1e-3)
