@@ -7,7 +7,7 @@ import pytest
 
 from nasopt.records import TO_THE_END, Evaluation, StopRule
 from nasopt.search.driver import Limits, SearchDriver
-from nasopt.search.stopping import is_control, make_stop_rule, remaining_error
+from nasopt.search.stopping import is_control, judge_stopping, make_stop_rule, remaining_error
 from nasopt.search.study import open_study, read_records, working_copy
 from tests.conftest import make_record
 
@@ -97,6 +97,28 @@ def test_a_search_stops_the_hopeless_and_loses_little(searched, table):
     assert lost <= 2
     assert study.trials[stopped[0].number].state.name == "PRUNED"
 
+    verdict = judge_stopping(records)
+    assert verdict.n_stopped == len([r for r in stopped if r.duplicate_of is None])
+    assert verdict.epochs_saved == sum(
+        3 - len(r.evaluation.curve) for r in stopped if r.duplicate_of is None
+    )
+    assert verdict.n_controls >= verdict.n_controls_hit >= verdict.n_lost
+
     controls = [r for r in records if r.control and r.rule.minimum and r.duplicate_of is None]
     assert controls
     assert {r.state for r in controls} == {"complete"}
+
+
+def test_what_was_lost_is_told_by_the_controls():
+    rule = StopRule((0.5,))
+    records = [
+        trained(
+            8, 1000, (0.4, 0.8), rule=rule, control=True
+        ),  # would have been stopped, and is on the front
+        trained(16, 1100, (0.4, 0.7), rule=rule, control=True),  # would have been stopped, rightly
+        trained(24, 1200, (0.6, 0.9), rule=rule, control=True),
+        trained(25, 1300, (0.4,), rule=rule, state="pruned"),
+    ]
+    verdict = judge_stopping(records)
+    assert (verdict.n_controls, verdict.n_controls_hit, verdict.n_lost) == (3, 2, 1)
+    assert (verdict.n_stopped, verdict.epochs_trained, verdict.epochs_saved) == (1, 7, 1)

@@ -14,6 +14,7 @@ from nasopt.files import write_whole
 from nasopt.genome import ImageShape
 from nasopt.records import TrialRecord, completed, pareto_front
 from nasopt.report.figures import curves_figure, front_figure, progress_figure
+from nasopt.search.stopping import judge_stopping
 from nasopt.selection import Selection
 
 
@@ -59,6 +60,8 @@ def render_report(data: ReportInput) -> str:
         front=pareto_front(data.records),
         states=states,
         n_done=len(completed(data.records)),
+        n_too_large=sum(r.state == "pruned" and r.evaluation is None for r in data.records),
+        stopping=judge_stopping(data.records),
         plotly_js=plotly.offline.get_plotlyjs(),
         figures={
             name: plotly.io.to_html(

@@ -8,11 +8,12 @@ what is below that is stopped. All this is fixed when a trial is asked.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nasopt.records import TO_THE_END, StopRule, TrialRecord
+from nasopt.records import TO_THE_END, StopRule, TrialRecord, pareto_front
 
 MIN_CURVES = 20
 CONTROL_EVERY = 8
@@ -61,3 +62,45 @@ def remaining_error(
     shares = errors[:, -1:] / np.maximum(errors, 1e-9)
     quantiles: NDArray[np.float64] = np.quantile(shares, 1 - confidence, axis=0)
     return quantiles
+
+
+@dataclass(frozen=True, slots=True)
+class StoppingVerdict:
+    """What early stopping saved, and what it cost as far as the controls can tell.
+
+    Of ``n_controls`` trials trained to the end whatever their rule said, the rule would have stopped
+    ``n_controls_hit``; ``n_lost`` of these are on the front.
+    """
+
+    n_stopped: int
+    epochs_trained: int
+    epochs_saved: int
+    n_controls: int
+    n_controls_hit: int
+    n_lost: int
+
+
+def judge_stopping(records: Sequence[TrialRecord]) -> StoppingVerdict:
+    """What early stopping did in a study with these trials."""
+    trained = {
+        r.number: r.evaluation.curve
+        for r in records
+        if r.evaluation is not None and r.duplicate_of is None
+    }
+    longest = max(map(len, trained.values()), default=0)
+    stopped = [r.number for r in records if r.state == "pruned" and r.number in trained]
+    controls = [r for r in records if r.control and r.rule.minimum and r.number in trained]
+    hit = [
+        r.number
+        for r in controls
+        if any(r.rule.should_stop(i, a) for i, a in enumerate(trained[r.number], start=1))
+    ]
+    front = {r.number for r in pareto_front(records)}
+    return StoppingVerdict(
+        n_stopped=len(stopped),
+        epochs_trained=sum(map(len, trained.values())),
+        epochs_saved=sum(longest - len(trained[number]) for number in stopped),
+        n_controls=len(controls),
+        n_controls_hit=len(hit),
+        n_lost=len(front.intersection(hit)),
+    )
