@@ -75,8 +75,8 @@ def table():
     return TableEvaluator()
 
 
-@pytest.fixture
-def plan():
+def make_plan(**changes):
+    """A search on Fashion-MNIST's shape, small enough for a table."""
     space = SearchSpace(
         ImageShape(1, 28, 28),
         10,
@@ -85,7 +85,13 @@ def plan():
         lr=(2e-3, 2e-3),
         lr_decay=(0.05, 0.05),
     )
-    return SearchPlan("table", space, bar=0.75, seed=7, population_size=4, identity={"seed": 7})
+    values = {"bar": 0.75, "seed": 7, "population_size": 4, "identity": {"seed": 7}}
+    return SearchPlan("table", space, **(values | changes))
+
+
+@pytest.fixture
+def plan():
+    return make_plan()
 
 
 def make_record(number, n_params, accuracy, genome="RC 1 1 relu;RC 1 1 relu;FL relu;", **changes):

@@ -34,7 +34,7 @@ from nasopt.search.study import (
     working_copy,
     write_verification,
 )
-from tests.conftest import TableEvaluator
+from tests.conftest import TableEvaluator, make_plan
 
 TABLE = TableEvaluator()
 
@@ -234,61 +234,64 @@ def test_a_sampler_draws_the_same_for_a_trial_whatever_came_between(plan, tmp_pa
 DRIVER = """
 import sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
 from pathlib import Path
-from nasopt.genome import ImageShape
 from nasopt.search.driver import Limits, SearchDriver
-from nasopt.search.plan import SearchPlan
 from nasopt.search.study import open_study, working_copy
 from nasopt.search.storage import driver_lock
-from nasopt.space import SearchSpace
-from tests.conftest import TableEvaluator
+from tests.conftest import TableEvaluator, make_plan
 
 def slow(candidate, seed, rule):
-    time.sleep(0.1)
+    time.sleep(seed % 7 / 15)
     return TableEvaluator()(candidate, seed, rule)
 
-space = SearchSpace(ImageShape(1, 28, 28), 10, depth=(2, 4), filters=(1, 6), lr=(2e-3, 2e-3), lr_decay=(0.05, 0.05))
-plan = SearchPlan("table", space, bar=0.75, seed=7, sampler="random", population_size=4, identity={"seed": 7})
-database = Path(sys.argv[1])
+plan = make_plan(generation_size=4, stop_confidence=0.95)
+database, n_workers = Path(sys.argv[1]), int(sys.argv[3])
 stored = open_study(plan, database, create=True)
 print("open", flush=True)
-with driver_lock(database), working_copy(stored, database) as study, ThreadPoolExecutor(2) as executor:
-    SearchDriver(study, plan, slow, executor, 2).run(Limits(trials=int(sys.argv[2])), threading.Event())
+with driver_lock(database), working_copy(stored, database) as study, ThreadPoolExecutor(n_workers) as executor:
+    SearchDriver(study, plan, slow, executor, n_workers).run(Limits(trials=int(sys.argv[2])), threading.Event())
 """
 
 
-def test_killed_at_any_moment_nothing_completed_is_lost(plan, tmp_path):
-    plan = replace(plan, sampler="random")
+@pytest.mark.parametrize(
+    ("n_trials", "min_kills"), [(60, 2), pytest.param(240, 20, marks=pytest.mark.slow)]
+)
+def test_killed_at_any_moment_the_table_is_that_of_an_undisturbed_search(
+    tmp_path, n_trials, min_kills
+):
+    """NSGA-II, early stopping, and another number of workers after every kill."""
+    plan = make_plan(generation_size=4, stop_confidence=0.95)
     database = tmp_path / "runs" / "study.db"
     script = tmp_path / "driver.py"
     script.write_text(DRIVER)
-    command = [sys.executable, str(script), str(database), "60"]
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     rng = random.Random(3)
-    kills, completed_before = 0, []
+    kills, ended_before = 0, set()
     while True:
+        n_workers = rng.choice((1, 2, 4))
+        command = [sys.executable, script, database, str(n_trials), str(n_workers)]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env=environment
         ) as driver:
             driver.stdout.readline()
             try:
-                driver.wait(timeout=rng.uniform(0.1, 0.7))
+                driver.wait(timeout=rng.uniform(0.5, 3.0))
             except subprocess.TimeoutExpired:
                 driver.send_signal(signal.SIGKILL)
                 kills += 1
-        study = open_study(plan, database, create=False)
-        rows = table_of(study, plan.space)
-        completed = [row for row in rows if row[1] == "complete"]
-        assert set(map(str, completed_before)) <= set(map(str, completed))
-        completed_before = completed
+        rows = table_of(open_study(plan, database, create=False), plan.space)
+        ended = {str(row) for row in rows if row[1] != "running"}
+        assert ended_before <= ended
+        ended_before = ended
         if driver.returncode == 0:
             break
-    assert kills >= 4
-    assert [row[1] for row in rows] == ["complete"] * 60
-    whole, _, _ = run(plan, tmp_path / "whole" / "study.db", 60, n_workers=1)
-    assert [row[:4] for row in table_of(whole, plan.space)] == [row[:4] for row in rows]
+    assert kills >= min_kills
+    assert len(rows) == n_trials
+    assert {row[1] for row in rows} == {"complete", "pruned"}
+    for n_workers in (1, 4):
+        whole = tmp_path / f"whole-{n_workers}" / "study.db"
+        study, _, _ = run(plan, whole, n_trials, n_workers=n_workers)
+        assert table_of(study, plan.space) == rows
 
 
 def test_a_second_driver_is_told_who_holds_the_study(plan, database):
