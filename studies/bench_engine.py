@@ -1,17 +1,18 @@
 """Measures the native engine against PyTorch: time a step, kernels against the FMA peak, threads, memory.
 
 Run it with ``make bench-engine`` or ``python studies/bench_engine.py [--quick]``. Both engines train the same
-networks on one thread each, taking turns in one process; figures are medians of the turns.
+networks on one thread each, taking turns in one process; figures are medians of the turns, in processor
+time, which counts no time when the machine works on something else.
 """
 
 import argparse
 import math
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def main() -> None:
         return
     genomes = (options.only,) if options.only else GENOMES
     print(f"instruction set {chosen_isa()}; batch {BATCH}; one thread an engine")
-    compare(data, genomes, n_turns=3 if options.quick else 5, n_steps=10 if options.quick else 30)
+    compare(data, genomes, n_turns=3 if options.quick else 5, n_steps=10 if options.quick else 20)
     compare_kernels(genomes)
     if not options.only:
         compare_epochs(data, GENOMES[7])
@@ -137,7 +138,7 @@ def compare_kernels(genomes: tuple[str, ...]) -> None:
 def _kernel_rates(network: NativeNetwork, index: int, flops: int) -> dict[str, float]:
     repeats = max(1, int(2e8 / flops))
     turns = [network.time_layer(index, repeats) for _ in range(5)]
-    seconds = [statistics.median(times) for times in zip(*turns, strict=True)]
+    seconds = [min(times) for times in zip(*turns, strict=True)]  # as the peak is the best
     names = ("forward", "d input", "d weights")
     return {
         name: 1e-9 * flops * repeats / took
@@ -178,18 +179,25 @@ def compare_threads(data: TrainVal) -> None:
 
 
 def _print_memory(data: TrainVal, text: str) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    _time_epoch(Genome.parse(text), _first(data, 20 * BATCH, 1000), "native")
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(
-        f"peak memory of one training beyond the data set: {(after - before) / 1024:.1f} MB, {text}"
-    )
+    """Prints by how much the process grows at most while it trains; Linux only."""
+    part = _first(data, 20 * BATCH, 1000)
+    _time_epoch(Genome.parse(GENOMES[0]), part, "native")  # whatever the first training loads
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = _status_mb("VmRSS")
+    _time_epoch(Genome.parse(text), part, "native")
+    grown = _status_mb("VmHWM") - before
+    print(f"peak memory of one training beyond the data set: {grown:.1f} MB, {text}")
+
+
+def _status_mb(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def _time_epoch(genome: Genome, data: TrainVal, engine: str) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     train(genome, Recipe(epochs=1), 0, data, engine=engine)
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def _first(data: TrainVal, n_train: int, n_val: int) -> TrainVal:

@@ -62,7 +62,7 @@ bool run(const Kernels& kernels) {
 }  // namespace
 
 int main() {
-  constexpr int kShapes = 150;
+  constexpr int kShapes = 40;
   std::vector<const Kernels*> usable = {&generic::kernels};
 #ifdef NASOPT_avx2
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) usable.push_back(&avx2::kernels);
