@@ -75,7 +75,7 @@ class TrainingSettings(_Section):
 class SearchSettings(_Section):
     """The table ``[search]``: the sampler, and how long to search."""
 
-    sampler: Literal["nsga2", "tpe", "random"] = "nsga2"
+    sampler: Literal["genome", "nsga2", "tpe", "random"] = "nsga2"
     population_size: int = Field(default=20, ge=2)
     budget: Duration = 900.0
     max_trials: int | None = Field(default=None, ge=1)

@@ -18,12 +18,25 @@ SAMPLERS = ("genome", "nsga2", "tpe", "random")
 
 
 def make_sampler(
-    name: str, space: SearchSpace, *, seed: int, population_size: int, bar: float | None = None
+    name: str,
+    space: SearchSpace,
+    *,
+    seed: int,
+    population_size: int,
+    bar: float | None = None,
+    generation_size: int = 8,
 ) -> BaseSampler:
-    """The sampler called ``name``, one of ``SAMPLERS``, drawing afresh for every trial from ``seed``."""
+    """The sampler called ``name``, one of ``SAMPLERS``, drawing afresh for every trial from ``seed``.
+
+    ``bar`` and ``generation_size`` are for ``genome``: see :class:`GenomeNSGAIISampler`.
+    """
     if name == "genome":
         return GenomeNSGAIISampler.for_space(
-            space, seed=seed, bar=bar, strategy=Strategy(pool_size=population_size)
+            space,
+            seed=seed,
+            bar=bar,
+            generation_size=generation_size,
+            strategy=Strategy(pool_size=population_size),
         )
     makers: dict[str, Callable[[int], BaseSampler]] = {
         "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=population_size),
