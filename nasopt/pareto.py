@@ -68,7 +68,7 @@ def hypervolume_gains(
             f"hypervolume takes 2 objectives, got {points.shape}, {added.shape} and {ref.shape}"
         )
     points = points[np.all(points < ref, axis=1)]
-    points = np.unique(points[is_non_dominated(points)], axis=0) if len(points) else points
+    points = np.unique(points[non_dominated_ranks(points) == 0], axis=0)
     # Steps of the staircase: from one first objective to the next it is as high as the second objective.
     left = np.concatenate(([-np.inf], points[:, 0]))
     right = np.concatenate((points[:, 0], [ref[0]]))

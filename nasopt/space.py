@@ -144,7 +144,7 @@ class SearchSpace:
                 trial,
                 f"kernel_{i}",
                 self.kernel[0],
-                self._max_kernel(kind, sizes[-1], N_REDUCTIONS - n_reductions),
+                self.max_kernel(kind, sizes[-1], N_REDUCTIONS - n_reductions),
             )
             activation = _suggest_one(trial, f"activation_{i}", self.activations)
             layers.append(ConvLayer(kind, filters, kernel, activation))
@@ -164,7 +164,7 @@ class SearchSpace:
             return "RC"
         return trial.suggest_categorical(f"type_{i}", LAYER_KINDS)
 
-    def _max_kernel(self, kind: str, size: int, n_reductions_left: int) -> int:
+    def max_kernel(self, kind: str, size: int, n_reductions_left: int) -> int:
         """The largest kernel that fits a map of ``size`` and leaves room for the reductions to come."""
         high = self.kernel[1]
         if kind == "RC":

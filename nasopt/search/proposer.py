@@ -82,12 +82,16 @@ class Observation(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class Belief(Generic[C]):
-    """What a history tells: every candidate with its size and expected accuracy, and the model."""
+    """What a history tells: every candidate with its size and expected accuracy, the parents, the model.
+
+    ``cap`` is the size above which nothing is of use.
+    """
 
     candidates: tuple[C, ...]
     sizes: Array
     accuracies: Array
     seen: frozenset[C]
+    pool: tuple[C, ...]
     model: "_Model | None"
     cap: float
 
@@ -131,7 +135,9 @@ class Proposer(Generic[C]):
             model = self._fit(history)
             features = np.stack([self._describe(c)[1] for c in candidates])
             accuracies = model.accuracies(model.process.mean(features))
-        return Belief(candidates, sizes, accuracies, seen, model, self._cap(sizes, accuracies))
+        pool = tuple(candidates[i] for i in self._select(sizes, accuracies))
+        cap = self._cap(sizes, accuracies)
+        return Belief(candidates, sizes, accuracies, seen, pool, model, cap)
 
     def propose(
         self, belief: Belief[C], pending: Sequence[C], rng: np.random.Generator
@@ -169,7 +175,7 @@ class Proposer(Generic[C]):
         self, belief: Belief[C], taken: Collection[C], rng: np.random.Generator
     ) -> dict[C, float]:
         """Distinct new children of the pool with their sizes, in the order of their birth."""
-        pool = [belief.candidates[i] for i in self._select(belief)]
+        pool = belief.pool
         n_wanted = 1 if belief.model is None else self.strategy.n_children
         children: dict[C, float] = {}
         for _ in range(MAX_DRAWS_PER_CHILD * self.strategy.n_children):
@@ -185,17 +191,19 @@ class Proposer(Generic[C]):
                     break
         return children
 
-    def _select(self, belief: Belief[C]) -> NDArray[np.int_]:
+    def _select(self, sizes: Array, accuracies: Array) -> NDArray[np.int_]:
         """The pool: the best by constrained domination, then the loneliest."""
-        losses = np.column_stack((belief.sizes, -belief.accuracies))
-        bar = -np.inf if self.problem.bar is None else self.problem.bar
-        misses = np.maximum(bar - belief.accuracies, 0.0)
+        if not len(sizes):
+            return np.zeros(0, dtype=int)
+        losses = np.column_stack((sizes, -accuracies))
         ranks = non_dominated_ranks(losses)
-        late = misses > 0
-        ranks[late] = ranks.max() + 1 + np.argsort(np.argsort(misses[late], kind="stable"))
+        if self.problem.bar is not None:
+            misses = self.problem.bar - accuracies
+            late = misses > 0
+            ranks[late] = ranks.max() + 1 + np.argsort(np.argsort(misses[late], kind="stable"))
         alone = np.zeros(len(ranks))
-        for rank in np.unique(ranks[~late]):
-            alone[ranks == rank] = crowding_distance(losses[ranks == rank])
+        last = np.sort(ranks)[: self.strategy.pool_size][-1]
+        alone[ranks == last] = crowding_distance(losses[ranks == last])
         return np.lexsort((-alone, ranks))[: self.strategy.pool_size]
 
     def _gains(

@@ -36,8 +36,11 @@ class Hyperparameters:
     def kernel(self, left: Array, right: Array) -> Array:
         """The covariance of every row of ``left`` with every row of ``right``."""
         a, b = left / np.sqrt(self.scales), right / np.sqrt(self.scales)
-        squares = np.sum(a * a, axis=1)[:, None] + np.sum(b * b, axis=1) - 2 * a @ b.T
-        return np.asarray(self.variance * np.exp(-np.maximum(squares, 0.0)))
+        exponents = 2 * a @ b.T
+        exponents -= np.sum(a * a, axis=1)[:, None]
+        exponents -= np.sum(b * b, axis=1)
+        np.exp(np.minimum(exponents, 0.0, out=exponents), out=exponents)
+        return np.asarray(self.variance * exponents)
 
 
 def fit_hyperparameters(
