@@ -11,7 +11,7 @@ CHROMIUM = $(shell command -v chromium || command -v chromium-browser || command
 OPTIONS := $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search dashboard report test test-slow coverage check format lint types imports browser clean
+.PHONY: help setup search dashboard report test test-slow coverage check format lint types imports browser bench bench-search clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -74,6 +74,12 @@ browser:
 	fi
 
 include native.mk
+
+bench-search: setup ## Compare samplers on NAS-Bench-201
+	@$(BIN)/python -m pip install --quiet --group bench
+	@$(BIN)/python studies/bench_search.py
+
+bench: bench-engine bench-search ## Run all benchmarks
 
 clean: ## Remove .venv and what tools wrote; studies are kept
 	rm -rf .venv build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
