@@ -328,6 +328,17 @@ def test_doctor_says_what_to_do_about_a_problem(nasopt, tmp_path, monkeypatch):
     assert "PROBLEM  fashion-mnist: there is no folder" in out
 
 
+def test_doctor_says_why_the_native_engine_is_not_used(nasopt, monkeypatch):
+    monkeypatch.setattr("nasopt.training.native_engine._native", None)
+    monkeypatch.setattr(
+        "nasopt.training.native_engine._import_error", "no such file", raising=False
+    )
+    code, out, _ = nasopt("doctor")
+    assert code == 0
+    assert "trainings use PyTorch, many times slower than the native engine" in out
+    assert "install a C++ compiler" in out
+
+
 def test_version_and_help(nasopt):
     assert nasopt("--version")[1].startswith("nasopt 0.")
     _, out, _ = nasopt("--help")
