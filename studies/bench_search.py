@@ -165,12 +165,12 @@ def mutate_the_front(table: Table, seed: int, n_trials: int) -> list[Cell]:
             front = np.flatnonzero(
                 non_dominated_ranks([(table.sizes[c], -visited[c]) for c in cells]) == 0
             )
-            for _ in range(
-                100
-            ):  # a front whose neighbours are all known falls back on a random one
+            for _ in range(100):
                 cell = change_one(cells[int(rng.choice(front))], rng)
                 if cell not in visited:
                     break
+            else:  # all neighbours of the front are known
+                cell = sample(rng)
         if cell not in visited:
             visited[cell] = table.evaluate(cell, noise)
     return list(visited)
