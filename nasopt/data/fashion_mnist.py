@@ -15,6 +15,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def _unpack(path: Path) -> bytes:
     try:
         content = path.read_bytes()
         return gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"{path} is truncated or unreadable ({error}); replace it with an intact copy"
         ) from error
