@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from nasopt.records import TrialRecord
+from nasopt.records import CandidateSummary
 from nasopt.search.driver import Limits, StopCause
 from nasopt.search.progress import Progress
 
@@ -87,14 +87,21 @@ class SearchDisplay:
         return parts
 
 
-def _smallest(record: TrialRecord | None) -> str:
-    if record is None:
+def _smallest(network: CandidateSummary | None) -> str:
+    if network is None:
         return "none above the bar yet"
-    return f"smallest above the bar {record.n_params:,} at {record.val_accuracy:.2%}"
+    return f"smallest above the bar {network.n_params:,} at {_accuracy(network)}"
 
 
-def _found(record: TrialRecord) -> str:
-    return f"{record.n_params:>7,} parameters at {record.val_accuracy:.2%}   {record.candidate.genome}"
+def _found(network: CandidateSummary) -> str:
+    return (
+        f"{network.n_params:>7,} parameters at {_accuracy(network)}   {network.candidate.genome}"
+    )
+
+
+def _accuracy(network: CandidateSummary) -> str:
+    seeds = f" (mean of {network.n_runs})" if network.n_runs > 1 else ""
+    return f"{network.val_accuracy:.2%}{seeds}"
 
 
 def format_duration(seconds: float) -> str:
@@ -107,7 +114,7 @@ def format_duration(seconds: float) -> str:
 def describe_progress(progress: Progress) -> str:
     """The state of a search in a line."""
     return (
-        f"{progress.n_trials} trials: {progress.n_trained} trained ({progress.n_stopped} stopped early), {progress.n_duplicates} duplicates, {progress.n_too_large} too large, "
+        f"{progress.n_trials} trials: {progress.n_trained} trained ({progress.n_stopped} stopped early, {progress.n_replicates} replicates), {progress.n_duplicates} duplicates, {progress.n_too_large} too large, "
         f"{progress.n_failed} failed; {format_duration(progress.elapsed_s)} of search; front of {len(progress.front)}; "
         f"{_smallest(progress.smallest)}"
     )

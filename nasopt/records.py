@@ -1,6 +1,7 @@
 """Frozen records that cross the borders between modules, each with a JSON form."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
@@ -73,6 +74,7 @@ class TrialRecord:
     """One trial of a study, as selection and reports see it.
 
     ``evaluation`` is None if the network was not trained; ``reason`` tells why a trial failed or was pruned.
+    ``replicate`` counts the trainings of its candidate from 0, each from a seed of its own.
     ``elapsed_s`` is when it ended, in seconds of search since the study began. ``duplicate_of`` is the number
     of the trial whose evaluation was used again. ``rule`` is the stop rule it was asked with; a ``control`` is
     trained to the end all the same, so that the rule can be judged by it.
@@ -91,6 +93,7 @@ class TrialRecord:
     reason: str | None = None
     rule: StopRule = TO_THE_END
     control: bool = False
+    replicate: int = 0
 
     @property
     def val_accuracy(self) -> float:
@@ -121,7 +124,65 @@ class TrialRecord:
             "duplicate_of": self.duplicate_of,
             "reason": self.reason,
             "control": self.control,
+            "replicate": self.replicate,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateSummary:
+    """A candidate with all its trainings of a search that came to their end: one, or one a replicate.
+
+    ``first`` is the earliest of them; ``accuracies`` are their validation accuracies, in order.
+    """
+
+    first: TrialRecord
+    accuracies: tuple[float, ...]
+
+    @property
+    def number(self) -> int:
+        """The number of the first trial."""
+        return self.first.number
+
+    @property
+    def candidate(self) -> Candidate:
+        """The candidate."""
+        return self.first.candidate
+
+    @property
+    def n_params(self) -> int:
+        """Its number of parameters."""
+        return self.first.n_params
+
+    @property
+    def n_runs(self) -> int:
+        """How many trainings there are."""
+        return len(self.accuracies)
+
+    @property
+    def val_accuracy(self) -> float:
+        """The mean validation accuracy over its trainings."""
+        return sum(self.accuracies) / len(self.accuracies)
+
+    def shortfall(self, bar: float, margin: float) -> float:
+        """What it misses to clear ``bar`` for sure, not above 0 if it does; see :func:`shortfall`."""
+        return shortfall(self.accuracies, bar, margin)
+
+    def to_json(self) -> dict[str, Any]:
+        """The first trial as plain JSON values, with the mean accuracy and that of every training."""
+        return self.first.to_json() | {
+            "val_accuracy": self.val_accuracy,
+            "val_accuracies": list(self.accuracies),
+        }
+
+
+def shortfall(accuracies: Sequence[float], bar: float, margin: float) -> float:
+    """What the mean of ``accuracies`` misses to lie above ``bar`` by ``margin / sqrt(their number)``.
+
+    ``margin`` is what a single training must be above the bar to count: some standard deviations of an
+    accuracy from seed to seed. A mean of ``n`` trainings is known better by the root of ``n``.
+    """
+    n = len(accuracies)
+    return bar + margin / math.sqrt(n) - sum(accuracies) / n
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,19 +256,43 @@ def completed(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     return sorted((r for r in records if r.state == "complete"), key=lambda r: r.number)
 
 
-def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The completed records that no other dominates, smallest network first, each point once."""
-    points = {(r.n_params, r.val_accuracy): r for r in reversed(completed(records))}
+def summarize_candidates(records: Sequence[TrialRecord]) -> list[CandidateSummary]:
+    """Every candidate with a training that came to its end, in order of the first of these."""
+    runs: dict[Candidate, list[TrialRecord]] = {}
+    for record in completed(records):
+        if record.duplicate_of is None:
+            runs.setdefault(record.candidate, []).append(record)
+    return [CandidateSummary(r[0], tuple(x.val_accuracy for x in r)) for r in runs.values()]
+
+
+def pareto_front(records: Sequence[TrialRecord]) -> list[CandidateSummary]:
+    """The candidates that no other dominates by size and mean accuracy, smallest first, each point once."""
+    return front_of(summarize_candidates(records))
+
+
+def front_of(summaries: Sequence[CandidateSummary]) -> list[CandidateSummary]:
+    """Those of ``summaries`` that no other dominates, smallest first, each point once."""
+    points = {(s.n_params, s.val_accuracy): s for s in reversed(summaries)}
     if not points:
         return []
     mask = is_non_dominated([(size, -accuracy) for size, accuracy in points])
-    front = [r for r, keep in zip(points.values(), mask, strict=True) if keep]
-    return sorted(front, key=lambda r: r.n_params)
+    front = [s for s, keep in zip(points.values(), mask, strict=True) if keep]
+    return sorted(front, key=lambda s: s.n_params)
 
 
-def trial_seed(study_seed: int, genome: Genome, replicate: int = 0) -> int:
-    """The seed, below 2**32, that ``genome`` is trained from in a study."""
+SeedPurpose = Literal["search", "race", "final"]
+
+
+def trial_seed(
+    study_seed: int, genome: Genome, replicate: int = 0, purpose: SeedPurpose = "search"
+) -> int:
+    """The seed, below 2**32, that ``genome`` is trained from in a study.
+
+    A search, the race of a verification, and its final trainings have seeds of their own, so that none
+    is judged by what it was chosen for.
+    """
     digest = hashlib.sha256(str(genome).encode()).digest()
     words = np.frombuffer(digest, dtype="<u4").tolist()
-    sequence = np.random.SeedSequence([study_seed, replicate, *words])
+    key = {"search": (), "race": (1,), "final": (2,)}[purpose]
+    sequence = np.random.SeedSequence([study_seed, replicate, *words], spawn_key=key)
     return int(sequence.generate_state(1)[0])

@@ -4,14 +4,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nasopt.records import TrialRecord, Verification, completed, pareto_front
+from nasopt.records import (
+    CandidateSummary,
+    TrialRecord,
+    Verification,
+    completed,
+    front_of,
+    summarize_candidates,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SelectionRule:
     """What a network must do to be chosen.
 
-    Its validation accuracy in the search must be at least ``bar + margin``; then at least
+    Its mean validation accuracy over its ``n`` trainings in the search must be at least ``bar + margin / sqrt(n)``; then at least
     ``min_pass_rate`` of ``n_seeds`` trainings on all training images must be above the bar on test.
     At most ``max_candidates`` are tried.
     """
@@ -41,7 +48,7 @@ class Selection:
     """The outcome: the trial and its verification if one was chosen, all that were tried, and why."""
 
     rule: SelectionRule
-    chosen: TrialRecord | None
+    chosen: CandidateSummary | None
     verifications: tuple[Verification, ...]
     reasons: tuple[str, ...]
 
@@ -63,20 +70,16 @@ class Selection:
         }
 
 
-def list_candidates(records: Sequence[TrialRecord], rule: SelectionRule) -> list[TrialRecord]:
-    """The trials that clear the bar by the margin in validation, smallest first, each candidate once."""
-    clear = [
-        r
-        for r in completed(records)
-        if r.duplicate_of is None and r.val_accuracy >= rule.bar + rule.margin
-    ]
-    return sorted(clear, key=lambda r: (r.n_params, -r.val_accuracy, r.number))
+def list_candidates(records: Sequence[TrialRecord], rule: SelectionRule) -> list[CandidateSummary]:
+    """The candidates that clear the bar by the margin in validation, smallest first."""
+    clear = [s for s in summarize_candidates(records) if s.shortfall(rule.bar, rule.margin) <= 0]
+    return sorted(clear, key=lambda s: (s.n_params, -s.val_accuracy, s.number))
 
 
 def select_smallest(
     records: Sequence[TrialRecord],
     rule: SelectionRule,
-    verify: Callable[[TrialRecord], Verification | None],
+    verify: Callable[[CandidateSummary], Verification | None],
 ) -> Selection:
     """The smallest network that clears the bar and passes its verification, and the reasons in words.
 
@@ -103,10 +106,11 @@ def select_smallest(
 def _explain(
     records: Sequence[TrialRecord],
     rule: SelectionRule,
-    chosen: TrialRecord,
+    chosen: CandidateSummary,
     tried: Sequence[Verification],
 ) -> tuple[str, ...]:
     verification = tried[-1]
+    networks = summarize_candidates(records)
     reasons = [
         f"It is the smallest of {_n_genomes(records)} distinct architectures tried that clears {rule.bar:.1%} by a margin of "
         f"{rule.margin:.1%} in validation ({chosen.val_accuracy:.2%}) and holds on test: "
@@ -114,7 +118,7 @@ def _explain(
         f"standard deviation {verification.sd:.2%}."
     ]
     reasons += [_explain_rejected(v) for v in tried[:-1]]
-    smaller = [r for r in completed(records) if r.n_params < chosen.n_params]
+    smaller = [s for s in networks if s.n_params < chosen.n_params]
     if smaller:
         best = max(smaller, key=lambda r: (r.val_accuracy, -r.n_params))
         nearest = max(smaller, key=lambda r: (r.n_params, r.val_accuracy))
@@ -126,7 +130,7 @@ def _explain(
         reasons.append("No smaller network was tried.")
     larger = [
         r
-        for r in pareto_front(records)
+        for r in front_of(networks)
         if r.n_params > chosen.n_params and r.val_accuracy > chosen.val_accuracy
     ]
     if larger:
@@ -157,7 +161,7 @@ def _explain_failure(
     if not done:
         reasons.append("No trial is complete yet; search first.")
     elif not n_candidates:
-        best = max(done, key=lambda r: r.val_accuracy)
+        best = max(summarize_candidates(records), key=lambda s: s.val_accuracy)
         reasons.append(
             f"Of {_n_genomes(records)} distinct architectures tried none clears {rule.bar:.1%} by a margin of {rule.margin:.1%} in "
             f"validation; the best scored {best.val_accuracy:.2%} with {best.n_params:,} parameters. "

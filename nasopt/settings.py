@@ -82,6 +82,7 @@ class SearchSettings(_Section):
     generation_size: int = Field(default=8, ge=1)
     early_stopping: bool = True
     stop_confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    replicates: float = Field(default=0.25, ge=0, le=0.5)
     budget: Duration = 900.0
     max_trials: int | None = Field(default=None, ge=1)
 
@@ -143,11 +144,12 @@ class StudyFile(_Section):
             space=self.search_space(image, n_classes),
             bar=self.bar,
             seed=self.seed,
-            target=self.bar + self.selection.margin,
+            margin=self.selection.margin,
             sampler=self.search.sampler,
             population_size=self.search.population_size,
             generation_size=self.search.generation_size,
             stop_confidence=self.search.stop_confidence if self.search.early_stopping else None,
+            replicate_share=self.search.replicates,
             identity=self._identity() | {"data": source.identity()},
         )
 
@@ -164,6 +166,7 @@ class StudyFile(_Section):
             "generation_size",
             "early_stopping",
             "stop_confidence",
+            "replicates",
         ):
             fixed[f"search.{key}"] = whole["search"][key]
         return fixed

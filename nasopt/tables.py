@@ -6,20 +6,23 @@ from rich.table import Table
 
 from nasopt.cost import Cost
 from nasopt.genome import Genome, ImageShape
-from nasopt.records import TrialRecord, Verification
+from nasopt.records import CandidateSummary, Verification
 from nasopt.selection import Selection
 
 
-def front_table(front: Sequence[TrialRecord], bar: float) -> Table:
+def front_table(front: Sequence[CandidateSummary], bar: float) -> Table:
     """The Pareto front, smallest first; networks above the bar are marked."""
-    table = Table("parameters", "val. accuracy", "", "trial", "lr", "lr_decay", "genome", box=None)
-    for column in (0, 1, 3, 4, 5):
+    table = Table(
+        "parameters", "val. accuracy", "runs", "", "trial", "lr", "lr_decay", "genome", box=None
+    )
+    for column in (0, 1, 2, 4, 5, 6):
         table.columns[column].justify = "right"
-    table.columns[6].overflow = "fold"
+    table.columns[7].overflow = "fold"
     for r in front:
         table.add_row(
             f"{r.n_params:,}",
             f"{r.val_accuracy:.2%}",
+            str(r.n_runs),
             "above" if r.val_accuracy >= bar else "",
             str(r.number),
             f"{r.candidate.lr:.3g}",

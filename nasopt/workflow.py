@@ -19,7 +19,7 @@ from nasopt.evaluation import TrainingEvaluator
 from nasopt.executors import make_executor
 from nasopt.files import write_whole
 from nasopt.model import build_model, read_metadata, save_weights
-from nasopt.records import TrialRecord, Verification
+from nasopt.records import CandidateSummary, TrialRecord, Verification
 from nasopt.report import ReportInput, write_report
 from nasopt.search.dashboard import annotate_choice
 from nasopt.search.driver import Limits, SearchDriver, StopCause
@@ -169,7 +169,7 @@ def run_selection(
     first_seeds: dict[int, TrainingResult] = {}
     with _driving(context) as study, _executor(engine, n_workers) as executor:
 
-        def verify_record(record: TrialRecord) -> Verification:
+        def verify_record(record: CandidateSummary) -> Verification:
             start = read_verification(study, record, rule.bar)
 
             def after_seed(
@@ -214,7 +214,7 @@ def known_selection(context: StudyContext) -> Selection:
         study = context.open(create=False)
         records = read_database(context.database, context.plan.space)
 
-        def recall(record: TrialRecord) -> Verification | None:
+        def recall(record: CandidateSummary) -> Verification | None:
             verification = read_verification(study, record, rule.bar)
             return verification if rule.is_decided(verification) else None
 

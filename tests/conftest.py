@@ -102,7 +102,7 @@ def make_record(number, n_params, accuracy, genome="RC 1 1 relu;RC 1 1 relu;FL r
     values = {
         "number": number,
         "state": "complete",
-        "candidate": Candidate(Genome.parse(genome), 2e-3, 0.05),
+        "candidate": Candidate(Genome.parse(genome), 2e-3 + number * 1e-6, 0.05),
         "n_params": n_params,
         "macs": 10,
         "peak_bytes": 10,

@@ -131,7 +131,7 @@ def test_failed_and_stopped_trials_count_for_what_they_told():
         trial = study.ask()
         SPACE.suggest(trial)
         if len(study.trials) == 2:
-            trial.set_user_attr("curve", [0.2, 0.4])
+            trial.set_user_attr("expected_accuracy", 0.4)
         study.tell(trial, [0.7, 900] if state == states.COMPLETE else None, state)
     assert [accuracy_of(t) for t in study.trials] == [None, 0.4, None, 0.7]
     for _ in range(20):

@@ -246,7 +246,7 @@ def slow(candidate, seed, rule):
     time.sleep(seed % 7 / 15)
     return TableEvaluator()(candidate, seed, rule)
 
-plan = make_plan(generation_size=4, stop_confidence=0.95)
+plan = make_plan(generation_size=4, stop_confidence=0.95, replicate_share=0.25, margin=0.02)
 database, n_workers = Path(sys.argv[1]), int(sys.argv[3])
 stored = open_study(plan, database, create=True)
 print("open", flush=True)
@@ -262,7 +262,7 @@ def test_killed_at_any_moment_the_table_is_that_of_an_undisturbed_search(
     tmp_path, n_trials, min_kills
 ):
     """NSGA-II, early stopping, and another number of workers after every kill."""
-    plan = make_plan(generation_size=4, stop_confidence=0.95)
+    plan = make_plan(generation_size=4, stop_confidence=0.95, replicate_share=0.25, margin=0.02)
     database = tmp_path / "runs" / "study.db"
     script = tmp_path / "driver.py"
     script.write_text(DRIVER)

@@ -7,7 +7,7 @@ import pytest
 
 from nasopt.records import TO_THE_END, Evaluation, StopRule
 from nasopt.search.driver import Limits, SearchDriver
-from nasopt.search.stopping import is_control, judge_stopping, make_stop_rule, remaining_error
+from nasopt.search.stopping import is_control, judge_stopping, learn_stop_rules
 from nasopt.search.study import open_study, read_records, working_copy
 from tests.conftest import make_record
 
@@ -33,9 +33,9 @@ def test_a_rule_ends_a_training_below_its_minimum():
 
 def test_what_an_error_may_still_lose_is_learned_from_curves():
     records = [halving(i, 0.7 + 0.001 * i) for i in range(30)]
-    shares = remaining_error(records, 0.95)
+    shares = learn_stop_rules(records, 0.95).shares
     assert shares == pytest.approx([0.5, 2 / 3, 1.0])
-    assert remaining_error(records[:19], 0.95) is None
+    assert learn_stop_rules(records[:19], 0.95).shares is None
 
 
 def test_curves_that_a_rule_could_have_ended_and_dead_ones_teach_nothing():
@@ -46,18 +46,20 @@ def test_curves_that_a_rule_could_have_ended_and_dead_ones_teach_nothing():
         trained(100 + i, 1000, (0.6, 0.65, 0.7), rule=StopRule((0.5,))) for i in range(99)
     ]
     others = [trained(200 + i, 1000, flat, evaluation=dead) for i in range(99)]
-    assert remaining_error(records + survivors + others, 0.95) == pytest.approx([0.5, 2 / 3, 1.0])
+    assert learn_stop_rules(records + survivors + others, 0.95).shares == pytest.approx(
+        [0.5, 2 / 3, 1.0]
+    )
     controls = [replace(r, control=True) for r in survivors]
-    assert remaining_error(records + controls, 0.5)[0] == pytest.approx(0.75)
+    assert learn_stop_rules(records + controls, 0.5).shares[0] == pytest.approx(0.75)
 
 
 def test_the_least_accuracy_is_what_could_still_beat_the_best_of_at_most_that_size():
     records = [halving(i, 0.8, n_params=1000 + i) for i in range(30)]
-    rule = make_stop_rule(records, 2000, 0.95)
+    rule = learn_stop_rules(records, 0.95).rule(2000)
     # The best rival has an error of 0.2; errors halve at most, so after one epoch 0.6 is needed.
     assert rule.minimum == pytest.approx((0.6, 0.7))
-    assert make_stop_rule(records, 999, 0.95) == TO_THE_END
-    assert make_stop_rule([], 2000, 0.95) == TO_THE_END
+    assert learn_stop_rules(records, 0.95).rule(999) == TO_THE_END
+    assert learn_stop_rules([], 0.95).rule(2000) == TO_THE_END
 
 
 def test_a_bolder_confidence_stops_more():
@@ -65,7 +67,7 @@ def test_a_bolder_confidence_stops_more():
     records = [
         trained(i, 1000, (1 - f * 0.3, 0.7)) for i, f in enumerate(rng.uniform(1, 3, size=200))
     ]
-    minimum = [make_stop_rule(records, 1000, c).minimum[0] for c in (0.99, 0.95, 0.7)]
+    minimum = [learn_stop_rules(records, c).rule(1000).minimum[0] for c in (0.99, 0.95, 0.7)]
     assert minimum == sorted(minimum)
     assert minimum[0] < minimum[-1]
 

@@ -7,7 +7,16 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from nasopt.pareto import hypervolume
-from nasopt.records import TrialRecord, Verification, completed, pareto_front
+from nasopt.records import (
+    Candidate,
+    CandidateSummary,
+    TrialRecord,
+    Verification,
+    completed,
+    front_of,
+    pareto_front,
+    summarize_candidates,
+)
 from nasopt.selection import Selection
 
 BLUE, ORANGE, GREEN, GREY = "#1f6fb2", "#d95f02", "#1b9e77", "#9aa0a6"
@@ -126,12 +135,18 @@ def _steps(
     """Hypervolume and smallest feasible size after each of ``records``."""
     largest = math.log10(max((r.n_params for r in records), default=10))
     steps: list[tuple[float, int | None]] = []
-    front: list[TrialRecord] = []
+    front: list[CandidateSummary] = []
+    runs: dict[Candidate, list[TrialRecord]] = {}
     smallest: int | None = None
     volume = 0.0
     for record in records:
         before = front
-        front = pareto_front([*front, record])
+        own = runs.setdefault(record.candidate, [])
+        own.append(record)
+        if len(own) == 1:
+            front = front_of([*front, *summarize_candidates(own)])
+        else:  # a mean has moved
+            front = pareto_front([r for seen in runs.values() for r in seen])
         if front != before:
             losses = [(1 - r.val_accuracy, math.log10(r.n_params)) for r in front]
             volume = hypervolume(losses, (1 - 1 / n_classes, largest))
@@ -146,7 +161,8 @@ def curves_figure(records: Sequence[TrialRecord], bar: float) -> go.Figure:
     front = sorted(pareto_front(records), key=lambda r: abs(r.val_accuracy - bar))[:MAX_CURVES]
     figure = go.Figure()
     for record in sorted(front, key=lambda r: r.n_params):
-        curve = record.evaluation.curve if record.evaluation else ()
+        evaluation = record.first.evaluation
+        curve = evaluation.curve if evaluation else ()
         figure.add_scatter(
             x=list(range(1, len(curve) + 1)),
             y=[100 * accuracy for accuracy in curve],

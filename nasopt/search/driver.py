@@ -18,12 +18,18 @@ from nasopt.records import (
     Evaluator,
     StopRule,
     TrialRecord,
+    completed,
+    shortfall,
+    summarize_candidates,
     trial_seed,
 )
+from nasopt.search.genome_sampler import EXPECTED_KEY
 from nasopt.search.plan import SearchPlan
 from nasopt.search.progress import Progress, add_record, summarize
-from nasopt.search.stopping import is_control, make_stop_rule
+from nasopt.search.replicates import choose_replicate, is_replicate_turn
+from nasopt.search.stopping import StopRules, is_control, learn_stop_rules
 from nasopt.search.study import (
+    REPLICATE_KEY,
     read_records,
     to_record,
     write_candidate,
@@ -43,6 +49,27 @@ class Limits:
 
     seconds: float | None = None
     trials: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a trial trains: the seed is that of the replicate, ``earlier`` what the replicates before it reached.
+
+    ``rules`` are those that ``rule`` came from, if any.
+    """
+
+    trial: optuna.Trial
+    candidate: Candidate
+    replicate: int
+    seed: int
+    rule: StopRule
+    rules: StopRules | None
+    earlier: tuple[float, ...]
+
+    @property
+    def key(self) -> tuple[Candidate, int]:
+        """What makes two trainings the same."""
+        return self.candidate, self.replicate
 
 
 class SearchDriver:
@@ -72,13 +99,15 @@ class SearchDriver:
         self._executor = executor
         self._n_workers = n_workers
         self._on_progress = on_progress
-        self._running: dict[Future[Evaluation], list[optuna.Trial]] = {}
-        self._futures: dict[Candidate, Future[Evaluation]] = {}
+        self._running: dict[Future[Evaluation], list[_Run]] = {}
+        self._futures: dict[tuple[Candidate, int], Future[Evaluation]] = {}
         self._n_failures_in_a_row = 0
         self._n_repeats_in_a_row = 0
         records = read_records(study, plan.space)
         self._ended = {r.number: r for r in records if r.state != "running"}
-        self._known: dict[Candidate, TrialRecord] = {}
+        self._chosen = {r.number: r.candidate for r in records}
+        self._known: dict[tuple[Candidate, int], TrialRecord] = {}
+        self._stop_rules: tuple[int, StopRules] | None = None
         for record in self._ended.values():
             self._remember(record)
         self._elapsed_before_s = max((r.elapsed_s for r in records), default=0.0)
@@ -98,7 +127,7 @@ class SearchDriver:
         while True:
             cause = self._cause_to_stop(limits, stop)
             while cause is None and len(self._running) < self._n_workers and self._may_ask():
-                self._start(self._study.ask())
+                self._start(self._ask())
                 cause = self._cause_to_stop(limits, stop)
             if not self._running:
                 break
@@ -127,7 +156,7 @@ class SearchDriver:
     def _may_ask(self) -> bool:
         """Whether all that the next trial may depend on is known."""
         first_open = self._n_trials_known_to(self.progress.n_trials)
-        return all(t.number >= first_open for trials in self._running.values() for t in trials)
+        return all(r.trial.number >= first_open for runs in self._running.values() for r in runs)
 
     def _n_trials_known_to(self, number: int) -> int:
         """How many trials, from the first, the trial of that number may depend on."""
@@ -137,87 +166,118 @@ class SearchDriver:
     def _elapsed_s(self) -> float:
         return self._elapsed_before_s + time.monotonic() - self._began
 
+    def _ask(self) -> optuna.Trial:
+        """The next trial: what the sampler proposes, or a known candidate once more."""
+        plan, number = self._plan, self.progress.n_trials
+        if is_replicate_turn(number, plan.replicate_share):
+            n_known = self._n_trials_known_to(number)
+            pending = [self._chosen[n] for n in range(n_known, number) if n in self._chosen]
+            known = summarize_candidates(self._records_before(n_known))
+            candidate = choose_replicate(known, pending, plan.bar, plan.margin)
+            if candidate is not None:
+                self._study.enqueue_trial(
+                    plan.space.to_params(candidate), user_attrs={REPLICATE_KEY: True}
+                )
+        return self._study.ask()
+
     def _start(self, trial: optuna.Trial) -> None:
         """Lets the trial choose; what is known already is told at once, the rest evaluated."""
         space = self._plan.space
         candidate = space.suggest(trial)
-        n_params = space.n_params(candidate.genome)
-        seed = trial_seed(self._plan.seed, candidate.genome)
-        rule = self._stop_rule(trial.number, n_params)
-        write_candidate(trial, candidate, space, seed, rule)
+        run = self._plan_run(trial, candidate)
+        write_candidate(trial, candidate, space, run.seed, run.rule, run.replicate)
+        self._chosen[trial.number] = candidate
         self._count(n_trials=trial.number + 1)
         reason = space.why_too_large(candidate.genome)
         if reason is not None:
-            self._tell(trial, TrialState.PRUNED, reason=reason)
-        elif candidate in self._known:
+            self._tell(run, TrialState.PRUNED, reason=reason)
+        elif run.key in self._known:
             self._n_repeats_in_a_row += 1
-            self._settle(trial, candidate, None)
-        elif candidate in self._futures:
-            self._running[self._futures[candidate]].append(trial)
+            self._settle(run, None)
+        elif run.key in self._futures:
+            self._running[self._futures[run.key]].append(run)
         else:
             self._n_repeats_in_a_row = 0
-            applied = TO_THE_END if is_control(trial.number) else rule
-            future = self._executor.submit(self._evaluator, candidate, seed, applied)
-            self._futures[candidate] = future
-            self._running[future] = [trial]
+            applied = TO_THE_END if is_control(trial.number) else run.rule
+            future = self._executor.submit(self._evaluator, candidate, run.seed, applied)
+            self._futures[run.key] = future
+            self._running[future] = [run]
             self._count(n_running=len(self._running))
 
-    def _stop_rule(self, number: int, n_params: int) -> StopRule:
-        """The rule of a trial, from what it may depend on alone."""
-        if self._plan.stop_confidence is None:
-            return TO_THE_END
-        numbers = range(self._n_trials_known_to(number))
-        records = [self._ended[n] for n in numbers if n in self._ended]
-        return make_stop_rule(records, n_params, self._plan.stop_confidence)
+    def _plan_run(self, trial: optuna.Trial, candidate: Candidate) -> "_Run":
+        """What the trial is to train, from what it may depend on alone."""
+        plan = self._plan
+        n_known = self._n_trials_known_to(trial.number)
+        records = self._records_before(n_known)
+        replicate, rule, rules = 0, TO_THE_END, None
+        if trial.user_attrs.get(REPLICATE_KEY):
+            replicate = sum(c == candidate for n, c in self._chosen.items() if n < trial.number)
+        elif plan.stop_confidence is not None:
+            if self._stop_rules is None or self._stop_rules[0] != n_known:
+                self._stop_rules = (n_known, learn_stop_rules(records, plan.stop_confidence))
+            rules = self._stop_rules[1]
+            rule = rules.rule(plan.space.n_params(candidate.genome))
+        seed = trial_seed(plan.seed, candidate.genome, replicate)
+        earlier = tuple(
+            r.val_accuracy
+            for r in completed(records)
+            if replicate and r.candidate == candidate and r.duplicate_of is None
+        )
+        return _Run(trial, candidate, replicate, seed, rule, rules, earlier)
+
+    def _records_before(self, n_trials: int) -> list[TrialRecord]:
+        return [self._ended[n] for n in range(n_trials) if n in self._ended]
 
     def _finish(self, future: Future[Evaluation]) -> None:
-        trials = self._running.pop(future)
-        candidate = next(c for c, f in self._futures.items() if f is future)
-        del self._futures[candidate]
+        runs = self._running.pop(future)
+        del self._futures[runs[0].key]
         self._count(n_running=len(self._running))
         error = future.exception()
         if error is None:
             self._n_failures_in_a_row = 0
-            for trial in trials:
-                self._settle(trial, candidate, future.result())
+            for run in runs:
+                self._settle(run, future.result())
             return
-        for trial in trials:
+        for run in runs:
             self._n_failures_in_a_row += 1
-            self._tell(trial, TrialState.FAIL, reason=_reason(error))
+            self._tell(run, TrialState.FAIL, reason=_reason(error))
 
-    def _settle(
-        self, trial: optuna.Trial, candidate: Candidate, evaluation: Evaluation | None
-    ) -> None:
-        """Tells an evaluation; for a candidate that is known already, the one that it had."""
-        first = self._known.get(candidate)
+    def _settle(self, run: "_Run", evaluation: Evaluation | None) -> None:
+        """Tells an evaluation; for a training that is known already, the one that it had."""
+        trial, plan = run.trial, self._plan
+        first = self._known.get(run.key)
         if first is not None:
             evaluation = first.evaluation
             trial.set_user_attr("duplicate_of", first.number)
         assert evaluation is not None, "a candidate that is not known comes with its evaluation"
-        write_evaluation(trial, evaluation, self._plan.bar)
+        accuracies = (*run.earlier, evaluation.val_accuracy)
+        write_evaluation(trial, evaluation, shortfall(accuracies, plan.bar, plan.margin))
         if evaluation.stopped:
+            if run.rules is not None:
+                trial.set_user_attr(EXPECTED_KEY, run.rules.expected(evaluation.curve))
             n_epochs = len(evaluation.curve)
             reason = (
                 f"stopped after epoch {n_epochs} at {evaluation.val_accuracy:.2%}: in all likelihood it "
                 "would have ended dominated by a network of at most its size"
             )
-            self._tell(trial, TrialState.PRUNED, reason=reason)
+            self._tell(run, TrialState.PRUNED, reason=reason)
         else:
-            values = [evaluation.val_accuracy, self._plan.space.n_params(candidate.genome)]
-            self._tell(trial, TrialState.COMPLETE, values=values)
+            values = [evaluation.val_accuracy, plan.space.n_params(run.candidate.genome)]
+            self._tell(run, TrialState.COMPLETE, values=values)
 
     def _remember(self, record: TrialRecord) -> None:
         if record.evaluation is not None:
-            self._known.setdefault(record.candidate, record)
+            self._known.setdefault((record.candidate, record.replicate), record)
 
     def _tell(
         self,
-        trial: optuna.Trial,
+        run: "_Run",
         state: TrialState,
         *,
         values: list[float] | None = None,
         reason: str | None = None,
-    ) -> TrialRecord:
+    ) -> None:
+        trial = run.trial
         if reason is not None:
             trial.set_user_attr("reason", reason)
         trial.set_user_attr("elapsed_s", round(self._elapsed_s(), 3))
@@ -225,9 +285,17 @@ class SearchDriver:
         assert record is not None, "a trial is told only after it chose its candidate"
         self._ended[record.number] = record
         self._remember(record)
-        self.progress = add_record(self.progress, record, self._plan.bar)
+        if record.replicate:  # a mean has moved: what it was part of is counted anew
+            records = list(self._ended.values())
+            self.progress = replace(
+                summarize(records, self._plan.bar),
+                n_trials=self.progress.n_trials,
+                n_running=self.progress.n_running,
+                latest=record,
+            )
+        else:
+            self.progress = add_record(self.progress, record, self._plan.bar)
         self._on_progress(self.progress)
-        return record
 
     def _count(self, **changes: int) -> None:
         self.progress = replace(self.progress, **changes)  # type: ignore[arg-type]

@@ -33,6 +33,8 @@ from nasopt.variation import vary
 
 C = TypeVar("C", bound=Hashable)
 
+EXPECTED_KEY = "expected_accuracy"
+
 
 @dataclass(frozen=True, slots=True)
 class Encoding(Generic[C]):
@@ -212,13 +214,12 @@ def union_of_distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
 def accuracy_of(trial: FrozenTrial) -> float | None:
     """The accuracy that an ended trial is judged by; None if it has none.
 
-    For a training that was stopped early it is the last of its curve: too low, but it stays out of the
-    front either way, and the model learns more from it than from nothing.
+    For a training that was stopped early it is the one that was expected of it, which the driver wrote down.
     """
     if trial.state == TrialState.COMPLETE:
         return float(trial.values[0])
-    curve = trial.user_attrs.get("curve") if trial.state == TrialState.PRUNED else None
-    return float(curve[-1]) if curve else None
+    expected = trial.user_attrs.get(EXPECTED_KEY) if trial.state == TrialState.PRUNED else None
+    return None if expected is None else float(expected)
 
 
 def _vary(space: SearchSpace, parents: Sequence[Candidate], rng: np.random.Generator) -> Candidate:

@@ -11,8 +11,9 @@ from nasopt.space import SearchSpace
 class SearchPlan:
     """What a study searches, and how; ``identity`` is all that must not change between its runs.
 
-    ``bar`` is the constraint; ``target``, at least the bar, is the accuracy that a network should have in
-    validation to be worth a verification. Trials come in generations of ``generation_size``. What a trial samples may depend on the trials
+    ``bar`` is the constraint; a network is feasible when a single training is above it by ``margin``, or the mean
+    of ``n`` by ``margin / sqrt(n)``. ``replicate_share`` of the trials train a promising network of the
+    search again, from a further seed. Trials come in generations of ``generation_size``. What a trial samples may depend on the trials
     of generations two or more before its own, so the driver starts no trial before those have ended.
     ``stop_confidence`` is that of early stopping, None to train every trial to the end.
     """
@@ -21,9 +22,10 @@ class SearchPlan:
     space: SearchSpace
     bar: float
     seed: int
-    target: float | None = None
+    margin: float = 0.0
     sampler: str = "nsga2"
     population_size: int = 20
     generation_size: int = 8
     stop_confidence: float | None = None
+    replicate_share: float = 0.0
     identity: Mapping[str, Any] = field(default_factory=dict)

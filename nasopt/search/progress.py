@@ -4,27 +4,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nasopt.records import TrialRecord, pareto_front
+from nasopt.records import (
+    CandidateSummary,
+    TrialRecord,
+    front_of,
+    pareto_front,
+    summarize_candidates,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where a search stands; ``latest`` is the trial that ended last.
 
-    Of the trials, ``n_trained`` were trained, ``n_stopped`` of them not to the end; ``n_duplicates`` took an
-    evaluation that was known; ``n_too_large`` were not trained.
+    Of the trials, ``n_trained`` were trained, ``n_stopped`` of them not to the end and ``n_replicates`` of them from a
+    further seed of a known network; ``n_duplicates`` took an evaluation that was known; ``n_too_large`` were not
+    trained. ``smallest`` is the smallest network whose mean accuracy is above the bar.
     """
 
     n_trials: int = 0
     n_trained: int = 0
     n_duplicates: int = 0
     n_stopped: int = 0
+    n_replicates: int = 0
     n_too_large: int = 0
     n_failed: int = 0
     n_running: int = 0
     elapsed_s: float = 0.0
-    front: tuple[TrialRecord, ...] = ()
-    smallest: TrialRecord | None = None
+    front: tuple[CandidateSummary, ...] = ()
+    smallest: CandidateSummary | None = None
     latest: TrialRecord | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -34,6 +42,7 @@ class Progress:
             "n_trained": self.n_trained,
             "n_duplicates": self.n_duplicates,
             "n_stopped": self.n_stopped,
+            "n_replicates": self.n_replicates,
             "n_too_large": self.n_too_large,
             "n_failed": self.n_failed,
             "n_running": self.n_running,
@@ -44,28 +53,21 @@ class Progress:
 
 
 def add_record(progress: Progress, record: TrialRecord, bar: float) -> Progress:
-    """The state after one more trial has ended."""
+    """The state after one more trial of a new candidate has ended.
+
+    A replicate moves a mean, for which all records are needed: use :func:`summarize`.
+    """
+    progress = _count(progress, record)
+    summaries = summarize_candidates([record])
     return replace(
         progress,
-        n_trained=progress.n_trained
-        + (record.evaluation is not None and record.duplicate_of is None),
-        n_stopped=progress.n_stopped
-        + (record.state == "pruned" and record.evaluation is not None),
-        n_duplicates=progress.n_duplicates + (record.duplicate_of is not None),
-        n_too_large=progress.n_too_large
-        + (record.state == "pruned" and record.evaluation is None),
-        n_failed=progress.n_failed + (record.state == "failed"),
-        elapsed_s=max(progress.elapsed_s, record.elapsed_s),
-        front=tuple(pareto_front([*progress.front, record])),
-        smallest=_smaller(progress.smallest, record, bar),
-        latest=record,
+        front=tuple(front_of([*progress.front, *summaries])),
+        smallest=min(
+            (*_above(summaries, bar), *filter(None, [progress.smallest])),
+            key=lambda s: s.n_params,
+            default=None,
+        ),
     )
-
-
-def _smaller(smallest: TrialRecord | None, record: TrialRecord, bar: float) -> TrialRecord | None:
-    if record.state != "complete" or record.val_accuracy < bar:
-        return smallest
-    return record if smallest is None or record.n_params < smallest.n_params else smallest
 
 
 def summarize(records: Sequence[TrialRecord], bar: float) -> Progress:
@@ -76,5 +78,30 @@ def summarize(records: Sequence[TrialRecord], bar: float) -> Progress:
     )
     for record in records:
         if record.state != "running":
-            progress = add_record(progress, record, bar)
-    return progress
+            progress = _count(progress, record)
+    above = _above(summarize_candidates(records), bar)
+    return replace(
+        progress,
+        front=tuple(pareto_front(records)),
+        smallest=min(above, key=lambda s: s.n_params, default=None),
+    )
+
+
+def _count(progress: Progress, record: TrialRecord) -> Progress:
+    trained = record.evaluation is not None and record.duplicate_of is None
+    pruned = record.state == "pruned"
+    return replace(
+        progress,
+        n_trained=progress.n_trained + trained,
+        n_stopped=progress.n_stopped + (pruned and record.evaluation is not None),
+        n_replicates=progress.n_replicates + (trained and record.replicate > 0),
+        n_duplicates=progress.n_duplicates + (record.duplicate_of is not None),
+        n_too_large=progress.n_too_large + (pruned and record.evaluation is None),
+        n_failed=progress.n_failed + (record.state == "failed"),
+        elapsed_s=max(progress.elapsed_s, record.elapsed_s),
+        latest=record,
+    )
+
+
+def _above(summaries: Sequence[CandidateSummary], bar: float) -> list[CandidateSummary]:
+    return [s for s in summaries if s.val_accuracy >= bar]

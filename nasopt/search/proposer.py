@@ -126,12 +126,15 @@ class Proposer(Generic[C]):
     def learn(self, history: Sequence[Observation[C]]) -> Belief[C]:
         """What ``history``, in order of time, tells; failed candidates are never parents."""
         seen = frozenset(o.candidate for o in history)
-        good = [o for o in history if o.accuracy is not None]
-        candidates = tuple(o.candidate for o in good)
+        runs: dict[C, list[float]] = {}
+        for o in history:
+            if o.accuracy is not None:
+                runs.setdefault(o.candidate, []).append(o.accuracy)
+        candidates = tuple(runs)
         sizes = np.array([self._describe(c)[0] for c in candidates])
-        accuracies = np.array([o.accuracy for o in good], dtype=float)
+        accuracies = np.array([sum(a) / len(a) for a in runs.values()], dtype=float)
         model = None
-        if self.strategy.optimism is not None and len(good) >= max(self.strategy.n_start, 2):
+        if self.strategy.optimism is not None and len(runs) >= max(self.strategy.n_start, 2):
             model = self._fit(history)
             features = np.stack([self._describe(c)[1] for c in candidates])
             accuracies = model.accuracies(model.process.mean(features))

@@ -26,7 +26,7 @@ def make_sampler(plan: SearchPlan) -> BaseSampler:
         return GenomeNSGAIISampler.for_space(
             plan.space,
             seed=plan.seed,
-            bar=plan.target,
+            bar=plan.bar + plan.margin / 2,  # what the mean of four trainings must have
             generation_size=plan.generation_size,
             strategy=Strategy(pool_size=plan.population_size),
         )

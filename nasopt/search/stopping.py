@@ -13,7 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nasopt.records import TO_THE_END, StopRule, TrialRecord, pareto_front
+from nasopt.records import (
+    TO_THE_END,
+    CandidateSummary,
+    StopRule,
+    TrialRecord,
+    pareto_front,
+)
 
 MIN_CURVES = 20
 CONTROL_EVERY = 8
@@ -24,27 +30,38 @@ def is_control(number: int) -> bool:
     return number % CONTROL_EVERY == 0
 
 
-def make_stop_rule(records: Sequence[TrialRecord], n_params: int, confidence: float) -> StopRule:
-    """The rule for a network of ``n_params`` parameters, learned from ``records``.
+@dataclass(frozen=True, slots=True)
+class StopRules:
+    """The rules for networks of any size, as learned from some trials.
 
-    It stops nothing while fewer than 20 curves are known, or no network of at most that size is.
+    ``shares`` is the least error at the end as a share of that after every epoch, None while too little is known,
+    and ``middling`` the median of that share; ``rivals`` are the networks that a training has to beat.
     """
-    shares = remaining_error(records, confidence)
-    rivals = [r.val_accuracy for r in records if r.state == "complete" and r.n_params <= n_params]
-    if shares is None or not rivals:
-        return TO_THE_END
-    # The error after epoch i times the share is the error at the end, at best; it must beat the rival's.
-    minimum = 1 - (1 - max(rivals)) / np.maximum(shares[:-1], 1e-9)
-    return StopRule(tuple(float(max(0.0, accuracy)) for accuracy in minimum))
+
+    shares: NDArray[np.float64] | None
+    middling: NDArray[np.float64] | None
+    rivals: tuple[CandidateSummary, ...]
+
+    def rule(self, n_params: int) -> StopRule:
+        """The rule for a network of ``n_params`` parameters; it stops nothing where nothing is known to beat."""
+        best = max((r.val_accuracy for r in self.rivals if r.n_params <= n_params), default=None)
+        if self.shares is None or best is None:
+            return TO_THE_END
+        # The error after epoch i times the share is the error at the end, at best; it must beat the rival's.
+        minimum = 1 - (1 - best) / np.maximum(self.shares[:-1], 1e-9)
+        return StopRule(tuple(float(max(0.0, accuracy)) for accuracy in minimum))
+
+    def expected(self, curve: Sequence[float]) -> float:
+        """The accuracy that a training, stopped after ``curve``, would have come to in the middling case."""
+        left = 1.0 if self.middling is None else float(self.middling[len(curve) - 1])
+        return 1 - (1 - curve[-1]) * left
 
 
-def remaining_error(
-    records: Sequence[TrialRecord], confidence: float
-) -> NDArray[np.float64] | None:
-    """The least error at the end as a share of that after every epoch, at that confidence.
+def learn_stop_rules(records: Sequence[TrialRecord], confidence: float) -> StopRules:
+    """The rules that ``records`` teach, at that confidence.
 
-    Dead networks are left out: they gain nothing and would make the rule bolder. None if fewer than
-    20 curves that no rule could stop are known.
+    Dead networks are left out: they gain nothing and would make the rules bolder. So is what a rule could
+    have stopped.
     """
     curves = [
         r.evaluation.curve
@@ -55,12 +72,25 @@ def remaining_error(
         and not r.evaluation.dead
         and (r.control or not r.rule.minimum)
     ]
+    return StopRules(
+        error_shares(curves, 1 - confidence),
+        error_shares(curves, 0.5),
+        tuple(pareto_front(records)),
+    )
+
+
+def error_shares(curves: Sequence[Sequence[float]], quantile: float) -> NDArray[np.float64] | None:
+    """That quantile of the error at the end as a share of the error after every epoch, shape ``(n_epochs,)``.
+
+    ``curves`` hold an accuracy an epoch; only the longest count. None if these are fewer than 20.
+    """
     longest = max(map(len, curves), default=0)
     errors = 1 - np.array([curve for curve in curves if len(curve) == longest])
     if len(errors) < MIN_CURVES:
         return None
-    shares = errors[:, -1:] / np.maximum(errors, 1e-9)
-    quantiles: NDArray[np.float64] = np.quantile(shares, 1 - confidence, axis=0)
+    quantiles: NDArray[np.float64] = np.quantile(
+        errors[:, -1:] / np.maximum(errors, 1e-9), quantile, axis=0
+    )
     return quantiles
 
 

@@ -10,7 +10,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nasopt.cost import count_cost
 from nasopt.errors import GenomeError, StudyError
-from nasopt.records import Candidate, Evaluation, SeedResult, StopRule, TrialRecord, Verification
+from nasopt.records import (
+    Candidate,
+    CandidateSummary,
+    Evaluation,
+    SeedResult,
+    StopRule,
+    TrialRecord,
+    Verification,
+)
 from nasopt.records import TrialState as RecordState
 from nasopt.search.archive import ArchivedStorage, open_connection, read_trials
 from nasopt.search.plan import SearchPlan
@@ -25,6 +33,7 @@ VERIFICATION_KEY = "nasopt:verification:"
 FORMAT_KEY = "nasopt:format"
 FORMAT = 1
 CONSTRAINTS_KEY = "constraints"
+REPLICATE_KEY = "replicate"
 
 _STATES: dict[TrialState, RecordState] = {
     TrialState.RUNNING: "running",
@@ -150,6 +159,7 @@ def to_record(trial: FrozenTrial, space: SearchSpace) -> TrialRecord | None:
         reason=attrs.get("reason"),
         rule=StopRule(tuple(attrs.get("stop_below", ()))),
         control=is_control(trial.number),
+        replicate=attrs.get(REPLICATE_KEY, 0),
     )
 
 
@@ -159,7 +169,7 @@ def write_verification(study: optuna.Study, verification: Verification) -> None:
     study.set_user_attr(f"{VERIFICATION_KEY}{verification.number}", seeds)
 
 
-def read_verification(study: optuna.Study, record: TrialRecord, bar: float) -> Verification:
+def read_verification(study: optuna.Study, record: CandidateSummary, bar: float) -> Verification:
     """The verification of ``record`` that the study has so far, perhaps of no seed."""
     stored = study.user_attrs.get(f"{VERIFICATION_KEY}{record.number}", [])
     seeds = tuple(SeedResult(**seed) for seed in stored)
@@ -167,7 +177,12 @@ def read_verification(study: optuna.Study, record: TrialRecord, bar: float) -> V
 
 
 def write_candidate(
-    trial: optuna.Trial, candidate: Candidate, space: SearchSpace, seed: int, rule: StopRule
+    trial: optuna.Trial,
+    candidate: Candidate,
+    space: SearchSpace,
+    seed: int,
+    rule: StopRule,
+    replicate: int,
 ) -> None:
     """Stores what is known before the training, where the dashboard shows it."""
     cost = count_cost(candidate.genome, space.image, space.n_classes)
@@ -175,19 +190,19 @@ def write_candidate(
     trial.set_user_attr("macs", cost.macs)
     trial.set_user_attr("peak_bytes", cost.peak_bytes)
     trial.set_user_attr("seed", seed)
+    if replicate:
+        trial.set_user_attr(REPLICATE_KEY, replicate)
     if rule.minimum:
         trial.set_user_attr("stop_below", list(rule.minimum))
     if isinstance(trial.storage, ArchivedStorage):
         trial.storage.write(trial._trial_id)
 
 
-def write_evaluation(trial: optuna.Trial, evaluation: Evaluation, bar: float) -> None:
+def write_evaluation(trial: optuna.Trial, evaluation: Evaluation, constraint: float) -> None:
     """Stores what the training told, and the constraint (feasible <= 0)."""
     trial.set_user_attr("train_accuracy", evaluation.train_accuracy)
     trial.set_user_attr("curve", list(evaluation.curve))
     trial.set_user_attr("dead", evaluation.dead)
     trial.set_user_attr("duration_s", evaluation.duration_s)
     # Not trial.set_constraint: optuna-dashboard 0.21 reads only this attribute, Optuna 5 both.
-    trial.storage.set_trial_system_attr(
-        trial._trial_id, CONSTRAINTS_KEY, [bar - evaluation.val_accuracy]
-    )
+    trial.storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS_KEY, [constraint])

@@ -1,0 +1,95 @@
+"""Whether a network clears the bar, judged from its accuracies over seeds, in rounds.
+
+The seeds of a race are fresh: those that a network was found by flatter it. After every round its mean is
+compared with the bar, by the bounds of Student's t, and the share of seeds above the bar with the share that is asked
+for, by those of Clopper and Pearson. An error of 5 % is spent over all networks that are raced and over the rounds of
+each: the ``k``-th network gets ``1 / (k (k + 1))`` of it, which adds up to 1 however many there are.
+
+References:
+    Maron and Moore (1994), Hoeffding races; Clopper and Pearson (1934).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.stats import beta, t
+
+RaceVerdict = Literal["open", "accepted", "dropped", "undecided"]
+
+ROUNDS = (4, 8, 16, 32)
+# Some networks die from some seeds, which a few good ones do not show.
+MIN_SEEDS_TO_ACCEPT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RaceRule:
+    """What a race is about: a mean above ``bar``, and ``min_pass_rate`` of the seeds above it.
+
+    ``confidence`` is that of all that a race accepts, taken together.
+    """
+
+    bar: float
+    min_pass_rate: float = 0.8
+    confidence: float = 0.95
+
+    def level(self, position: int) -> float:
+        """The error allowed in one round of the race of the network at ``position``, counted from 1."""
+        n_looks = sum(n >= MIN_SEEDS_TO_ACCEPT for n in ROUNDS)
+        return (1 - self.confidence) / (position * (position + 1)) / n_looks
+
+    def judge(self, accuracies: Sequence[float], position: int) -> RaceVerdict:
+        """How the race of the network at ``position`` stands after ``accuracies``.
+
+        A race is ``open`` until a round is full, and as long as more seeds may decide it; after
+        the last round without a decision it is ``undecided``.
+        """
+        n = max((n for n in ROUNDS if n <= len(accuracies)), default=0)
+        if n == 0:
+            return "open"
+        seen = np.array(accuracies[:n])
+        n_passed = int(np.sum(seen > self.bar))
+        if (
+            n >= MIN_SEEDS_TO_ACCEPT
+            and n_passed >= self.min_pass_rate * n
+            and lower_bound(seen, self.level(position)) > self.bar
+        ):
+            return "accepted"
+        error = 1 - self.confidence
+        if upper_bound(seen, error) < self.bar:
+            return "dropped"
+        if pass_rate_bounds(n_passed, n, error)[1] < self.min_pass_rate:
+            return "dropped"
+        return "open" if n < ROUNDS[-1] else "undecided"
+
+    def n_wanted(self, accuracies: Sequence[float], position: int) -> int:
+        """How many seeds are to be trained next: those that fill the round, or none after a decision."""
+        if self.judge(accuracies, position) != "open":
+            return 0
+        return min(n for n in ROUNDS if n > len(accuracies)) - len(accuracies)
+
+
+def lower_bound(accuracies: Sequence[float] | np.ndarray, error: float) -> float:
+    """The one-sided lower bound of the mean by Student's t, exceeded with probability ``1 - error``."""
+    values = np.asarray(accuracies, dtype=float)
+    if len(values) < 2:
+        return 0.0
+    spread = float(np.std(values, ddof=1)) / np.sqrt(len(values))
+    return float(np.mean(values) + t.ppf(error, len(values) - 1) * spread)
+
+
+def upper_bound(accuracies: Sequence[float] | np.ndarray, error: float) -> float:
+    """The one-sided upper bound of the mean by Student's t."""
+    return 1 - lower_bound(1 - np.asarray(accuracies, dtype=float), error)
+
+
+def pass_rate_bounds(n_passed: int, n: int, error: float) -> tuple[float, float]:
+    """The lower and upper bound, each one-sided, of a share of which ``n_passed`` of ``n`` were seen.
+
+    References:
+        Clopper and Pearson (1934).
+    """
+    low = float(beta.ppf(error, n_passed, n - n_passed + 1)) if n_passed else 0.0
+    high = float(beta.ppf(1 - error, n_passed + 1, n - n_passed)) if n_passed < n else 1.0
+    return low, high
