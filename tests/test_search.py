@@ -34,6 +34,7 @@ from nasopt.search.study import (
     working_copy,
     write_verification,
 )
+from nasopt.workflow import open_context
 from tests.conftest import TableEvaluator, make_plan
 
 TABLE = TableEvaluator()
@@ -465,3 +466,45 @@ def test_where_a_search_stands_can_be_read_from_its_records(plan, database):
     again = summarize(read_records(study, plan.space), plan.bar)
     assert replace(again, latest=None) == replace(progress, latest=None)
     assert again.to_json()["n_trials"] == 15
+
+
+@pytest.mark.slow
+def test_real_trainings_killed_at_any_moment_give_the_table_of_an_undisturbed_search(
+    study_file, tmp_path
+):
+    """The whole command, killed at least 20 times, with other numbers of workers in between."""
+    rng = random.Random(5)
+
+    def command(folder, n_workers):
+        return [
+            *(sys.executable, "-m", "nasopt", "search", study_file, "--quiet"),
+            *("--trials", "80", "--workers", str(n_workers)),
+            *("--database", tmp_path / folder / "study.db"),
+        ]
+
+    def rows(folder):
+        context = open_context(study_file, database=tmp_path / folder / "study.db")
+        return [
+            replace(
+                r, elapsed_s=0.0, evaluation=r.evaluation and replace(r.evaluation, duration_s=0)
+            )
+            for r in context.records()
+        ]
+
+    kills = 0
+    while True:
+        driver = subprocess.Popen(command("killed", rng.choice((1, 2, 4))))
+        try:
+            driver.wait(timeout=rng.uniform(2.0, 6.0) if kills < 20 else 600)
+        except subprocess.TimeoutExpired:
+            driver.kill()
+            driver.wait()
+            kills += 1
+            continue
+        if driver.returncode == 0:
+            break
+    assert kills >= 20
+    subprocess.run(command("whole", 4), check=True)
+    assert rows("killed") == rows("whole")
+    assert len(rows("whole")) == 80
+    assert {r.state for r in rows("whole")} <= {"complete", "pruned"}
