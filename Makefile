@@ -30,7 +30,7 @@ setup: .venv/.ready ## Create .venv and install everything (search and test do t
 
 search: setup ## Search, verify and report (STUDY=file BUDGET=2h WORKERS=n); run again to resume
 	@$(BIN)/nasopt search $(STUDY) $(OPTIONS) $(if $(BUDGET),--budget $(BUDGET))
-	@$(BIN)/nasopt select $(STUDY) $(OPTIONS)
+	@$(BIN)/nasopt verify $(STUDY) $(OPTIONS)
 
 dashboard: setup ## Open optuna-dashboard on the study (STUDY=file PORT=8080)
 	@$(BIN)/optuna-dashboard "$$($(BIN)/nasopt status $(STUDY) --json | $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["storage"])')" --port $(PORT)

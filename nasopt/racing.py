@@ -27,20 +27,23 @@ MIN_SEEDS_TO_ACCEPT = 8
 class RaceRule:
     """What a race is about: a mean above ``bar``, and ``min_pass_rate`` of the seeds above it.
 
-    ``confidence`` is that of all that a race accepts, taken together.
+    ``confidence`` is that of all that is accepted, taken together; the network is at ``position``, counted from 1,
+    among those that are raced.
     """
 
     bar: float
     min_pass_rate: float = 0.8
     confidence: float = 0.95
+    position: int = 1
 
-    def level(self, position: int) -> float:
-        """The error allowed in one round of the race of the network at ``position``, counted from 1."""
+    @property
+    def level(self) -> float:
+        """The error allowed in one round of the race."""
         n_looks = sum(n >= MIN_SEEDS_TO_ACCEPT for n in ROUNDS)
-        return (1 - self.confidence) / (position * (position + 1)) / n_looks
+        return (1 - self.confidence) / (self.position * (self.position + 1)) / n_looks
 
-    def judge(self, accuracies: Sequence[float], position: int) -> RaceVerdict:
-        """How the race of the network at ``position`` stands after ``accuracies``.
+    def judge(self, accuracies: Sequence[float]) -> RaceVerdict:
+        """How the race stands after ``accuracies``.
 
         A race is ``open`` until a round is full, and as long as more seeds may decide it; after
         the last round without a decision it is ``undecided``.
@@ -53,7 +56,7 @@ class RaceRule:
         if (
             n >= MIN_SEEDS_TO_ACCEPT
             and n_passed >= self.min_pass_rate * n
-            and lower_bound(seen, self.level(position)) > self.bar
+            and lower_bound(seen, self.level) > self.bar
         ):
             return "accepted"
         error = 1 - self.confidence
@@ -63,9 +66,9 @@ class RaceRule:
             return "dropped"
         return "open" if n < ROUNDS[-1] else "undecided"
 
-    def n_wanted(self, accuracies: Sequence[float], position: int) -> int:
+    def n_wanted(self, accuracies: Sequence[float]) -> int:
         """How many seeds are to be trained next: those that fill the round, or none after a decision."""
-        if self.judge(accuracies, position) != "open":
+        if self.judge(accuracies) != "open":
             return 0
         return min(n for n in ROUNDS if n > len(accuracies)) - len(accuracies)
 

@@ -186,6 +186,37 @@ def shortfall(accuracies: Sequence[float], bar: float, margin: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Race:
+    """Validation accuracies of one candidate from fresh seeds, in the order of their replicates.
+
+    A training that diverged counts as an accuracy of 0.
+    """
+
+    number: int
+    candidate: Candidate
+    n_params: int
+    accuracies: tuple[float, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        """The mean accuracy."""
+        return sum(self.accuracies) / len(self.accuracies)
+
+    def n_above(self, bar: float) -> int:
+        """How many seeds are above ``bar``."""
+        return sum(accuracy > bar for accuracy in self.accuracies)
+
+    def to_json(self) -> dict[str, Any]:
+        """The race as plain JSON values."""
+        return {
+            "number": self.number,
+            "genome": str(self.candidate.genome),
+            "n_params": self.n_params,
+            "val_accuracies": list(self.accuracies),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class SeedResult:
     """One training on all training images, judged on test images.
 
@@ -246,6 +277,7 @@ class Verification:
             "bar": self.bar,
             "test_accuracy_mean": self.mean,
             "test_accuracy_sd": self.sd,
+            "test_accuracy_min": min(self.accuracies),
             "pass_rate": self.pass_rate,
             "seeds": [asdict(result) for result in self.seeds],
         }

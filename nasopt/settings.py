@@ -91,8 +91,8 @@ class SelectionSettings(_Section):
     """The table ``[selection]``: what a network must do to be chosen."""
 
     margin: float = Field(default=0.01, ge=0, lt=1)
-    seeds: int = Field(default=5, ge=1)
-    min_pass_rate: float = Field(default=1.0, gt=0, le=1)
+    seeds: int = Field(default=20, ge=1)
+    min_pass_rate: float = Field(default=0.8, gt=0, le=1)
     max_candidates: int = Field(default=20, ge=1)
 
 

@@ -6,7 +6,8 @@ from rich.table import Table
 
 from nasopt.cost import Cost
 from nasopt.genome import Genome, ImageShape
-from nasopt.records import CandidateSummary, Verification
+from nasopt.racing import RaceVerdict
+from nasopt.records import CandidateSummary, Race, Verification
 from nasopt.selection import Selection
 
 
@@ -53,6 +54,14 @@ def cost_table(genome: Genome, cost: Cost, image: ImageShape) -> Table:
     return table
 
 
+def describe_race(race: Race, bar: float, verdict: RaceVerdict) -> str:
+    """A race so far, in a line."""
+    return (
+        f"trial {race.number}, {race.n_params:,} parameters, race: mean {race.mean:.2%} over {len(race.accuracies)} fresh seeds, "
+        f"{race.n_above(bar)} above {bar:.1%}: {verdict}"
+    )
+
+
 def describe_verification(verification: Verification, n_seeds: int) -> str:
     """A verification so far, in a line."""
     return (
@@ -72,6 +81,6 @@ def selection_lines(selection: Selection) -> list[str]:
             f"recipe      lr {chosen.candidate.lr:.6g}, lr_decay {chosen.candidate.lr_decay:.6g}",
             f"validation  {chosen.val_accuracy:.2%} in the search",
             f"test        {verification.mean:.2%} ± {verification.sd:.2%} over {len(verification.seeds)} seeds at the last epoch, "
-            f"{verification.n_passed} of them above {selection.rule.bar:.1%}",
+            f"lowest {min(verification.accuracies):.2%}, {verification.n_passed} of them above {selection.rule.bar:.1%}",
         ]
     return [*lines, "", *(f"- {reason}" for reason in selection.reasons), ""]

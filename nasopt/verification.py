@@ -7,7 +7,17 @@ from functools import lru_cache
 
 from nasopt.data import DataSource, TrainVal, load_test, load_train_val
 from nasopt.errors import DivergedError
-from nasopt.records import Candidate, SeedResult, Verification, trial_seed
+from nasopt.racing import RaceRule
+from nasopt.records import (
+    TO_THE_END,
+    Candidate,
+    Evaluation,
+    Evaluator,
+    Race,
+    SeedResult,
+    Verification,
+    trial_seed,
+)
 from nasopt.selection import SelectionRule
 from nasopt.training import Recipe, TrainingResult, train
 
@@ -37,6 +47,49 @@ def final_data(source: DataSource) -> TrainVal:
     return TrainVal(data.all(), load_test(source).split, data.n_classes)
 
 
+def run_race(
+    start: Race,
+    rule: RaceRule,
+    study_seed: int,
+    evaluator: Evaluator,
+    executor: Executor,
+    on_seed: Callable[[Race], None],
+) -> Race:
+    """The race ``start`` continued on validation accuracy, from fresh seeds, until ``rule`` decides it.
+
+    What it comes to does not depend on how many workers there are: decisions fall at the ends of rounds.
+
+    Args:
+        start: the candidate, with the accuracies of the seeds that were trained before, if any.
+        rule: what it is judged by.
+        study_seed: what the seeds are derived from.
+        evaluator: trains on the search's training images and judges on its validation images.
+        executor: where it runs, the seeds of a round at once.
+        on_seed: called after every training, in the order of the replicates.
+    """
+    race = start
+    genome = start.candidate.genome
+    while n_wanted := rule.n_wanted(race.accuracies):
+        first = len(race.accuracies)
+        seeds = [trial_seed(study_seed, genome, i, "race") for i in range(first, first + n_wanted)]
+        futures = [executor.submit(evaluator, race.candidate, s, TO_THE_END) for s in seeds]
+        try:
+            for future in futures:
+                race = replace(race, accuracies=(*race.accuracies, _accuracy(future)))
+                on_seed(race)
+        finally:
+            for future in futures:
+                future.cancel()
+    return race
+
+
+def _accuracy(future: Future[Evaluation]) -> float:
+    try:
+        return future.result().val_accuracy
+    except DivergedError:
+        return 0.0
+
+
 def verify(
     start: Verification,
     rule: SelectionRule,
@@ -60,9 +113,9 @@ def verify(
     done = {result.replicate for result in start.seeds}
     futures: dict[Future[TrainingResult], tuple[int, int]] = {}
     if rule.may_still_pass(start):
-        for replicate in range(1, rule.n_seeds + 1):  # 0 is the search's own
+        for replicate in range(1, rule.n_seeds + 1):
             if replicate not in done:
-                seed = trial_seed(study_seed, start.candidate.genome, replicate)
+                seed = trial_seed(study_seed, start.candidate.genome, replicate, "final")
                 future = executor.submit(final_training, start.candidate, seed)
                 futures[future] = (replicate, seed)
     try:

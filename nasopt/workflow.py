@@ -19,7 +19,7 @@ from nasopt.evaluation import TrainingEvaluator
 from nasopt.executors import make_executor
 from nasopt.files import write_whole
 from nasopt.model import build_model, read_metadata, save_weights
-from nasopt.records import CandidateSummary, TrialRecord, Verification
+from nasopt.records import CandidateSummary, Race, TrialRecord, Verification
 from nasopt.report import ReportInput, write_report
 from nasopt.search.dashboard import annotate_choice
 from nasopt.search.driver import Limits, SearchDriver, StopCause
@@ -29,15 +29,17 @@ from nasopt.search.storage import database_errors, driver_lock, silence_optuna, 
 from nasopt.search.study import (
     open_study,
     read_database,
+    read_race,
     read_verification,
     working_copy,
+    write_race,
     write_verification,
 )
 from nasopt.selection import Selection, select_smallest
 from nasopt.settings import StudyFile, read_study_file, run_folder
 from nasopt.training import TrainingResult
 from nasopt.training.engines import choose_engine
-from nasopt.verification import FinalTraining, verify
+from nasopt.verification import FinalTraining, run_race, verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +154,12 @@ def run_search(
 
 
 def run_selection(
-    context: StudyContext, n_workers: int, on_seed: Callable[[Verification], None]
+    context: StudyContext,
+    n_workers: int,
+    on_race: Callable[[Race, int], None],
+    on_seed: Callable[[Verification], None],
 ) -> Selection:
-    """Chooses the network of a study, verifies it, and writes weights, numbers and report.
+    """Chooses the network of a study by racing, verifies it on test, and writes weights, numbers and report.
 
     What was verified in an earlier run is not trained again.
 
@@ -164,10 +169,20 @@ def run_selection(
     """
     context.open(create=False)  # so that a missing study is reported before anything is written
     engine = context.settings.training.engine
+    evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
     final_training = FinalTraining(context.source, context.settings.recipe, engine)
     rule = context.settings.rule
     first_seeds: dict[int, TrainingResult] = {}
     with _driving(context) as study, _executor(engine, n_workers) as executor:
+
+        def race_network(network: CandidateSummary, position: int) -> Race:
+            def after_seed(race: Race) -> None:
+                write_race(study, race)
+                on_race(race, position)
+
+            start = read_race(study, network)
+            seed = context.plan.seed
+            return run_race(start, rule.race(position), seed, evaluator, executor, after_seed)
 
         def verify_record(record: CandidateSummary) -> Verification:
             start = read_verification(study, record, rule.bar)
@@ -183,7 +198,7 @@ def run_selection(
             return verify(start, rule, context.plan.seed, final_training, executor, after_seed)
 
         records = read_database(context.database, context.plan.space)
-        selection = select_smallest(records, rule, verify_record)
+        selection = select_smallest(records, rule, race_network, verify_record)
         document = json.dumps(selection.to_json(), indent=2)
         write_whole(context.selection, document.encode() + b"\n")
         chosen = selection.verification
@@ -214,11 +229,13 @@ def known_selection(context: StudyContext) -> Selection:
         study = context.open(create=False)
         records = read_database(context.database, context.plan.space)
 
-        def recall(record: CandidateSummary) -> Verification | None:
-            verification = read_verification(study, record, rule.bar)
-            return verification if rule.is_decided(verification) else None
+        def recall_race(network: CandidateSummary, _position: int) -> Race:
+            return read_race(study, network)
 
-        return select_smallest(records, rule, recall)
+        def recall(network: CandidateSummary) -> Verification:
+            return read_verification(study, network, rule.bar)
+
+        return select_smallest(records, rule, recall_race, recall)
 
 
 def make_report(context: StudyContext) -> Path:
@@ -231,7 +248,7 @@ def make_report(context: StudyContext) -> Path:
     image, n_classes = context.source.describe()
     settings = context.settings
     facts = {
-        "command": f"nasopt search {context.study_file} && nasopt select {context.study_file}",
+        "command": f"nasopt search {context.study_file} && nasopt verify {context.study_file}",
         "database": str(context.database),
         "data": str(context.source),
         "seed": str(settings.seed),

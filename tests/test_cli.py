@@ -169,7 +169,7 @@ def test_the_main_job_from_search_to_weights(nasopt, study_file):
     code, out, _ = nasopt("front", study_file)
     assert front[0]["genome"] in out
 
-    code, out, err = nasopt("select", study_file)
+    code, out, err = nasopt("verify", study_file)
     assert code == 0
     assert "trained), mean" in err
     folder = study_file.parent / "runs" / "tiny"
@@ -187,11 +187,11 @@ def test_the_main_job_from_search_to_weights(nasopt, study_file):
     assert chosen["genome"] in (folder / "report.html").read_text()
 
     # Again: all is known, nothing is trained, nothing is lost.
-    code, again, err = nasopt("select", study_file)
+    code, again, err = nasopt("verify", study_file)
     assert (code, again) == (0, out)
     assert "trained)" not in err
     (folder / "model.safetensors").unlink()
-    code, out, _ = nasopt("select", study_file, "--json")
+    code, out, _ = nasopt("verify", study_file, "--json")
     document = json.loads(out)
     assert document["chosen"] == chosen
     assert read_metadata(folder / "model.safetensors") == metadata
@@ -210,7 +210,7 @@ def test_weights_on_disk_give_the_accuracy_that_is_claimed(nasopt, study_file, s
     from nasopt.training.torch_engine import evaluate_with_torch
 
     nasopt("search", study_file, "--quiet")
-    nasopt("select", study_file, "--quiet")
+    nasopt("verify", study_file, "--quiet")
     path = study_file.parent / "runs" / "tiny" / "model.safetensors"
     test = load_test(DataSource(small_npz)).split
     _, accuracy, _ = evaluate_with_torch(load_model(path), test)
@@ -224,7 +224,7 @@ def test_nothing_above_the_bar_is_code_1(nasopt, study_file):
     assert nasopt("search", study_file)[0] == 0
     code, out, _ = nasopt("front", study_file)
     assert code == 1
-    code, out, _ = nasopt("select", study_file)
+    code, out, _ = nasopt("verify", study_file)
     assert code == 1
     assert "No network is verified above 99.9%." in out
     assert "Search longer, lower the bar, or allow larger networks." in out
@@ -346,7 +346,7 @@ def test_version_and_help(nasopt):
         "search",
         "status",
         "front",
-        "select",
+        "verify",
         "train",
         "describe",
         "report",

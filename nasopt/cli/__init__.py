@@ -22,7 +22,7 @@ for command in (
     study_commands.search,
     study_commands.status,
     study_commands.front,
-    study_commands.select,
+    study_commands.verify,
     study_commands.report,
     network_commands.train,
     network_commands.describe,

@@ -1,4 +1,4 @@
-"""The commands on a study: search, status, front, select, report."""
+"""The commands on a study: search, status, front, verify, report."""
 
 import os
 import shutil
@@ -27,9 +27,10 @@ from nasopt.cli.options import (
     print_json,
 )
 from nasopt.errors import SettingsError
+from nasopt.racing import ROUNDS
 
 if TYPE_CHECKING:
-    from nasopt.records import Verification
+    from nasopt.records import Race
     from nasopt.workflow import StudyContext
 
 
@@ -121,7 +122,7 @@ def front(
         raise typer.Exit(NOTHING_FOUND)
 
 
-def select(
+def verify(
     study: Study = DEFAULT_STUDY,
     *,
     workers: Workers = None,
@@ -130,19 +131,28 @@ def select(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Choose the smallest network above the bar, verify it over seeds, and write it out."""
+    """Choose the smallest network above the bar: raced over seeds, verified on test, and written out."""
     from nasopt import workflow
     from nasopt.settings import default_workers
-    from nasopt.tables import describe_verification, selection_lines
+    from nasopt.tables import describe_race, describe_verification, selection_lines
 
     context = workflow.open_context(study, database=database, data=data)
-    n_seeds = context.settings.rule.n_seeds
+    rule = context.settings.rule
 
-    def show(verification: "Verification") -> None:
+    def show(text: str) -> None:
         if not (quiet or as_json):
-            err.print(describe_verification(verification, n_seeds), highlight=False)
+            err.print(text, highlight=False)
 
-    selection = workflow.run_selection(context, workers or default_workers(), show)
+    def show_race(race: "Race", position: int) -> None:
+        if len(race.accuracies) in ROUNDS:
+            show(describe_race(race, rule.bar, rule.race(position).judge(race.accuracies)))
+
+    selection = workflow.run_selection(
+        context,
+        workers or default_workers(),
+        show_race,
+        lambda verification: show(describe_verification(verification, rule.n_seeds)),
+    )
     workflow.make_report(context)
     if as_json:
         print_json(selection.to_json() | {"files": _files(context)})

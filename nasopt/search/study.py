@@ -14,6 +14,7 @@ from nasopt.records import (
     Candidate,
     CandidateSummary,
     Evaluation,
+    Race,
     SeedResult,
     StopRule,
     TrialRecord,
@@ -29,6 +30,7 @@ from nasopt.space import SearchSpace
 
 METRIC_NAMES = ("val_accuracy", "n_params")
 IDENTITY_KEY = "nasopt:identity"
+RACE_KEY = "nasopt:race:"
 VERIFICATION_KEY = "nasopt:verification:"
 FORMAT_KEY = "nasopt:format"
 FORMAT = 1
@@ -161,6 +163,17 @@ def to_record(trial: FrozenTrial, space: SearchSpace) -> TrialRecord | None:
         control=is_control(trial.number),
         replicate=attrs.get(REPLICATE_KEY, 0),
     )
+
+
+def write_race(study: optuna.Study, race: Race) -> None:
+    """Stores a race, of however many seeds so far, in the study."""
+    study.set_user_attr(f"{RACE_KEY}{race.number}", list(race.accuracies))
+
+
+def read_race(study: optuna.Study, network: CandidateSummary) -> Race:
+    """The race of ``network`` that the study has so far, perhaps of no seed."""
+    accuracies = tuple(study.user_attrs.get(f"{RACE_KEY}{network.number}", []))
+    return Race(network.number, network.candidate, network.n_params, accuracies)
 
 
 def write_verification(study: optuna.Study, verification: Verification) -> None:
