@@ -10,6 +10,8 @@ NasoptError                  base class; its message says what was expected, wha
 │   └── WorkerDiedError      the process that trained it died
 ├── EngineError              a training engine that cannot be used here
 ├── OutputError              a file that cannot be written
+├── ExportError              a network that cannot be exported as asked
+│   └── UncheckedError       an export that cannot be compared with PyTorch on this machine
 ├── StudyError               a study's database that cannot be read, written or continued
 │   └── StudyLockedError     another process is driving the study
 └── SearchStoppedError       a search that cannot usefully go on
@@ -54,6 +56,14 @@ class EngineError(NasoptError):
 
 class OutputError(NasoptError):
     """A file cannot be written."""
+
+
+class ExportError(NasoptError):
+    """A network cannot be exported as asked, or its export does not compute what PyTorch does."""
+
+
+class UncheckedError(ExportError):
+    """An export cannot be compared with PyTorch, since this machine lacks what runs it."""
 
 
 class StudyError(NasoptError):

@@ -1,6 +1,7 @@
 """From a genome to the PyTorch network, and from a network to a weights file and back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from nasopt.cost import HIDDEN_UNITS
-from nasopt.errors import DataError
+from nasopt.errors import DataError, GenomeError
 from nasopt.files import write_whole
 from nasopt.genome import ConvLayer, Genome, ImageShape
 
@@ -24,6 +25,22 @@ ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
 }
 
 Weights = Sequence[NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedNetwork:
+    """A network read from its file, with all that stands in the file's header."""
+
+    genome: Genome
+    image: ImageShape
+    n_classes: int
+    model: nn.Module
+    metadata: Mapping[str, str]
+
+    @property
+    def weights(self) -> list[NDArray[np.float32]]:
+        """The parameters in PyTorch's order and layout: weight and bias, layer after layer."""
+        return [parameter.detach().numpy() for parameter in self.model.parameters()]
 
 
 def build_model(
@@ -96,32 +113,37 @@ def load_weights(model: nn.Module, weights: Weights) -> None:
             parameter.copy_(torch.from_numpy(np.ascontiguousarray(array)))
 
 
+def pack_weights(model: nn.Module, metadata: Mapping[str, str]) -> bytes:
+    """The model's parameters as the content of a safetensors file, with ``metadata`` in the header."""
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    return save(state, dict(metadata))
+
+
 def save_weights(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
     """Writes the model's parameters to ``path`` as safetensors, with ``metadata`` in the header.
 
     Raises:
         OutputError: if the file cannot be written.
     """
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    write_whole(path, save(state, metadata))
+    write_whole(path, pack_weights(model, metadata))
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What :func:`save_weights` wrote in the header of the file at ``path``.
+    """What :func:`save_weights` wrote in the header of the file at ``path``, sorted by key.
 
     Raises:
         DataError: if the file is missing or unreadable.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
+            return dict(sorted((file.metadata() or {}).items()))  # the library's order is random
     except (OSError, SafetensorError) as error:
         raise DataError(
             f"{path} is not a readable .safetensors file ({error}); write it with 'nasopt select'"
         ) from error
 
 
-def load_model(path: Path) -> nn.Module:
+def load_network(path: Path) -> SavedNetwork:
     """The network that :func:`save_weights` wrote with its genome, image shape and number of classes.
 
     Raises:
@@ -133,7 +155,32 @@ def load_model(path: Path) -> nn.Module:
         raise DataError(
             f"{path} lacks {', '.join(missing)} in its header; nasopt can only open files that it wrote"
         )
-    image = ImageShape.parse(metadata["image"])
-    model = build_model(Genome.parse(metadata["genome"]), image, int(metadata["n_classes"]))
-    model.load_state_dict(load_file(path))
-    return model
+    try:
+        genome, image = Genome.parse(metadata["genome"]), ImageShape.parse(metadata["image"])
+        n_classes = int(metadata["n_classes"])
+        model = build_model(genome, image, n_classes)
+        model.load_state_dict(load_file(path))
+    except (GenomeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"the header of {path} does not fit its weights ({reason}); write it again with 'nasopt select'"
+        ) from error
+    return SavedNetwork(genome, image, n_classes, model.eval(), metadata)
+
+
+def load_model(path: Path) -> nn.Module:
+    """The ``model`` of :func:`load_network`.
+
+    Raises:
+        DataError: if the file is missing, unreadable or not written by nasopt.
+    """
+    return load_network(path).model
+
+
+def run_model(model: nn.Module, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The logits, shape ``(n, n_classes)``, of float images ``(n, c, h, w)`` as the model sees them."""
+    # As in training: oneDNN has corrupted memory on networks of the space.
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+    with torch.inference_mode():
+        logits: NDArray[np.float32] = model(torch.from_numpy(images)).numpy()
+    return logits

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from nasopt.data import DataSource
-from nasopt.errors import SettingsError
+from nasopt.errors import DataError, SettingsError
 from nasopt.genome import ACTIVATIONS, ImageShape
 from nasopt.search.plan import SearchPlan
 from nasopt.search.samplers import SAMPLERS
@@ -18,6 +18,7 @@ from nasopt.selection import SelectionRule
 from nasopt.space import SearchSpace
 from nasopt.training import ENGINES, Recipe
 
+WEIGHTS_NAME = "model.safetensors"
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -222,6 +223,21 @@ def _known_keys(section: tuple[str | int, ...]) -> list[str]:
 def run_folder(study_file: Path, settings: StudyFile) -> Path:
     """Where a study writes its database, weights and report: ``runs/<name>`` beside its file."""
     return study_file.parent / "runs" / settings.name
+
+
+def weights_file(study_file: Path) -> Path:
+    """The weights that ``nasopt select`` wrote for a study.
+
+    Raises:
+        SettingsError: if the study file is wrong.
+        DataError: if its study has no weights yet.
+    """
+    path = run_folder(study_file, read_study_file(study_file)) / WEIGHTS_NAME
+    if not path.exists():
+        raise DataError(
+            f"there are no weights at {path} yet; run 'nasopt select {study_file}', or name the .safetensors file"
+        )
+    return path
 
 
 def default_workers() -> int:

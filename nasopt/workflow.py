@@ -36,7 +36,7 @@ from nasopt.search.study import (
     write_verification,
 )
 from nasopt.selection import Selection, select_smallest
-from nasopt.settings import StudyFile, read_study_file, run_folder
+from nasopt.settings import WEIGHTS_NAME, StudyFile, read_study_file, run_folder
 from nasopt.training import TrainingResult
 from nasopt.training.engines import choose_engine
 from nasopt.verification import FinalTraining, run_race, verify
@@ -70,7 +70,7 @@ class StudyContext:
     @property
     def weights(self) -> Path:
         """The weights of the chosen network."""
-        return self.folder / "model.safetensors"
+        return self.folder / WEIGHTS_NAME
 
     @property
     def selection(self) -> Path:
@@ -277,6 +277,8 @@ def _write_model(
         "image": str(image),
         "n_classes": str(n_classes),
         "n_params": str(verification.n_params),
+        "data": context.source.identity(),
+        "pixels": str(load_train_val(context.source).train.images.dtype),
         "lr": repr(candidate.lr),
         "lr_decay": repr(candidate.lr_decay),
         "epochs": str(context.settings.training.epochs),

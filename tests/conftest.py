@@ -2,18 +2,22 @@
 
 import shutil
 import socket
+import sys
 import zlib
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
+from nasopt.cli import main
 from nasopt.data import DataSource, load_test, load_train_val
 from nasopt.errors import DivergedError
-from nasopt.genome import ImageShape
+from nasopt.genome import Genome, ImageShape
+from nasopt.model import build_model, save_weights
 from nasopt.records import Candidate, Evaluation, StopRule, TrialRecord
 from nasopt.search.plan import SearchPlan
 from nasopt.space import SearchSpace
+from nasopt.training import Recipe, train
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +45,20 @@ def small_npz(fashion, tmp_path_factory):
 def small(small_npz):
     """The small data set, as a search sees it."""
     return load_train_val(DataSource(small_npz))
+
+
+@pytest.fixture(scope="session")
+def trained_file(small, tmp_path_factory):
+    """The weights file of a network that learned the small data set, as ``nasopt select`` writes it."""
+    genome = "NC 3 2 swish;RC 4 3 relu;RC 8 3 gelu;FL swish;"
+    recipe = Recipe(lr=0.03, epochs=8, patience=None)
+    result = train(Genome.parse(genome), recipe, 1, small)
+    assert result.last.accuracy > 0.6
+    metadata = {"genome": genome, "image": "1x28x28", "n_classes": "10", "data": "fashion-mnist"}
+    metadata |= {"pixels": "uint8", "lr": "0.03", "test_accuracy": repr(result.last.accuracy)}
+    path = tmp_path_factory.mktemp("model") / "trained.safetensors"
+    save_weights(build_model(result.genome, small.shape, 10, result.weights), path, metadata)
+    return path
 
 
 @dataclass(frozen=True)
@@ -96,8 +114,6 @@ def plan():
 
 def make_record(number, n_params, accuracy, genome="RC 1 1 relu;RC 1 1 relu;FL relu;", **changes):
     """A completed trial with that size and accuracy, whatever its genome."""
-    from nasopt.genome import Genome
-
     evaluation = Evaluation(accuracy, accuracy, (accuracy,), dead=False, duration_s=1.0)
     values = {
         "number": number,
@@ -146,6 +162,20 @@ min_pass_rate = 0.5
 """
     )
     return path
+
+
+@pytest.fixture
+def nasopt(capsys, monkeypatch):
+    """Runs a command in this process: its exit code, stdout and stderr."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["nasopt", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture

@@ -12,25 +12,10 @@ from pathlib import Path
 import optuna
 import pytest
 
-from nasopt.cli import main
 from nasopt.model import load_model, read_metadata
 
 GENOME = "RC 4 3 relu;RC 6 3 gelu;FL swish"
 PROGRAM = (sys.executable, "-m", "nasopt")
-
-
-@pytest.fixture
-def nasopt(capsys, monkeypatch):
-    """Runs a command in this process: its exit code, stdout and stderr."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["nasopt", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return end.value.code, captured.out, captured.err
-
-    return run
 
 
 def test_describe_prints_the_layers_as_table_and_as_json(nasopt):
@@ -348,6 +333,8 @@ def test_version_and_help(nasopt):
         "front",
         "verify",
         "train",
+        "export",
+        "predict",
         "describe",
         "report",
         "data",

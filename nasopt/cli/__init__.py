@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nasopt import __version__
-from nasopt.cli import network_commands, study_commands
+from nasopt.cli import model_commands, network_commands, study_commands
 from nasopt.cli.options import BAD_INPUT, INTERRUPTED, err, out
 from nasopt.errors import NasoptError
 
@@ -24,6 +24,8 @@ for command in (
     study_commands.front,
     study_commands.verify,
     study_commands.report,
+    model_commands.export,
+    model_commands.predict,
     network_commands.train,
     network_commands.describe,
     network_commands.data,

@@ -14,6 +14,7 @@ from nasopt.genome import ImageShape
 __all__ = [
     "DATA_VARIABLE",
     "FASHION_MNIST",
+    "FASHION_MNIST_NAMES",
     "DataSource",
     "Split",
     "Test",
@@ -24,7 +25,19 @@ __all__ = [
 
 FASHION_MNIST = "fashion-mnist"
 FASHION_MNIST_SHAPE = ImageShape(1, 28, 28)
-FASHION_MNIST_CLASSES = 10
+FASHION_MNIST_NAMES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+FASHION_MNIST_CLASSES = len(FASHION_MNIST_NAMES)
 DATA_VARIABLE = "NASOPT_DATA"
 
 

@@ -1,0 +1,81 @@
+"""The commands on a trained network: export, predict."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nasopt.cli.options import AsJson, Data, err, out, print_json
+
+Model = Annotated[
+    Path,
+    typer.Argument(help="A .safetensors file that nasopt wrote, or the TOML file of its study."),
+]
+
+
+def export(
+    model: Model,
+    *,
+    formats: Annotated[
+        list[str],
+        typer.Option("--format", help="c, onnx, torch, safetensors, or all; may be repeated."),
+    ],
+    output: Annotated[Path, typer.Option(help="The folder to write to.")],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="What files and C names begin with; the model file's name if not given."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a network for use elsewhere, compared with PyTorch before it is written."""
+    from nasopt.export import choose_formats, export_network
+    from nasopt.export.display import export_lines
+
+    chosen = choose_formats(formats)
+    done = export_network(_weights(model), chosen, output, name)
+    if as_json:
+        print_json(done.to_json())
+    else:
+        for line in export_lines(done):
+            out.print(line, highlight=False, markup=False)
+
+
+def predict(
+    model: Model,
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGE...", help="PNG, JPEG or .npy files.")
+    ] = None,
+    *,
+    invert: Annotated[bool, typer.Option("--invert", help="Turn black into white.")] = False,
+    test: Annotated[
+        int | None, typer.Option(min=1, help="The first test images instead, with their classes.")
+    ] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a network says to images."""
+    from nasopt.model import load_network
+    from nasopt.prediction import predict_files, predict_test
+    from nasopt.prediction.display import prediction_notes, prediction_table
+
+    network = load_network(_weights(model))
+    if test is not None:
+        predictions = predict_test(network, test, data)
+    else:
+        predictions = predict_files(network, images or [], invert=invert)
+    if as_json:
+        print_json([prediction.to_json() for prediction in predictions])
+    else:
+        out.print(prediction_table(predictions))
+        for line in prediction_notes(predictions):
+            err.print(line, highlight=False, markup=False)
+
+
+def _weights(model: Path) -> Path:
+    if model.suffix != ".toml":
+        return model
+    from nasopt.settings import weights_file
+
+    return weights_file(model)
