@@ -2,8 +2,10 @@
 
 The seeds of a race are fresh: those that a network was found by flatter it. After every round its mean is
 compared with the bar, by the bounds of Student's t, and the share of seeds above the bar with the share that is asked
-for, by those of Clopper and Pearson. An error of 5 % is spent over all networks that are raced and over the rounds of
-each: the ``k``-th network gets ``1 / (k (k + 1))`` of it, which adds up to 1 however many there are.
+for, by those of Clopper and Pearson. What is clearly too bad is dropped at once; what is good is accepted after the last
+round only, since some networks die from a few seeds in a hundred, which a handful of good ones does not show
+(``studies/calibrate_race.py``). An error of 5 % is spent over all networks that are raced: the ``k``-th gets
+``1 / (k (k + 1))`` of it, which adds up to 1 however many there are.
 
 References:
     Maron and Moore (1994), Hoeffding races; Clopper and Pearson (1934).
@@ -18,14 +20,12 @@ from scipy.stats import beta, t
 
 RaceVerdict = Literal["open", "accepted", "dropped", "undecided"]
 
-ROUNDS = (4, 8, 16, 32)
-# Some networks die from some seeds, which a few good ones do not show.
-MIN_SEEDS_TO_ACCEPT = 8
+FIRST_ROUND = 4
 
 
 @dataclass(frozen=True, slots=True)
 class RaceRule:
-    """What a race is about: a mean above ``bar``, and ``min_pass_rate`` of the seeds above it.
+    """What a race is about: a mean above ``bar``, and ``min_pass_rate`` of ``n_seeds`` seeds above it.
 
     ``confidence`` is that of all that is accepted, taken together; the network is at ``position``, counted from 1,
     among those that are raced.
@@ -33,28 +33,36 @@ class RaceRule:
 
     bar: float
     min_pass_rate: float = 0.8
+    n_seeds: int = 48
     confidence: float = 0.95
     position: int = 1
 
     @property
     def level(self) -> float:
-        """The error allowed in one round of the race."""
-        n_looks = sum(n >= MIN_SEEDS_TO_ACCEPT for n in ROUNDS)
-        return (1 - self.confidence) / (self.position * (self.position + 1)) / n_looks
+        """The error allowed in the race of this network."""
+        return (1 - self.confidence) / (self.position * (self.position + 1))
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """How many seeds are trained at the end of every round."""
+        sizes: list[int] = []
+        while (size := FIRST_ROUND * 2 ** len(sizes)) < self.n_seeds:
+            sizes.append(size)
+        return (*sizes, self.n_seeds)
 
     def judge(self, accuracies: Sequence[float]) -> RaceVerdict:
         """How the race stands after ``accuracies``.
 
-        A race is ``open`` until a round is full, and as long as more seeds may decide it; after
-        the last round without a decision it is ``undecided``.
+        A race is ``open`` until a round is full, and as long as more seeds may decide it; a network that was
+        neither accepted nor dropped after the last one is ``undecided``.
         """
-        n = max((n for n in ROUNDS if n <= len(accuracies)), default=0)
+        n = max((n for n in self.rounds if n <= len(accuracies)), default=0)
         if n == 0:
             return "open"
         seen = np.array(accuracies[:n])
         n_passed = int(np.sum(seen > self.bar))
         if (
-            n >= MIN_SEEDS_TO_ACCEPT
+            n == self.n_seeds
             and n_passed >= self.min_pass_rate * n
             and lower_bound(seen, self.level) > self.bar
         ):
@@ -64,13 +72,13 @@ class RaceRule:
             return "dropped"
         if pass_rate_bounds(n_passed, n, error)[1] < self.min_pass_rate:
             return "dropped"
-        return "open" if n < ROUNDS[-1] else "undecided"
+        return "open" if n < self.n_seeds else "undecided"
 
     def n_wanted(self, accuracies: Sequence[float]) -> int:
         """How many seeds are to be trained next: those that fill the round, or none after a decision."""
         if self.judge(accuracies) != "open":
             return 0
-        return min(n for n in ROUNDS if n > len(accuracies)) - len(accuracies)
+        return min(n for n in self.rounds if n > len(accuracies)) - len(accuracies)
 
 
 def lower_bound(accuracies: Sequence[float] | np.ndarray, error: float) -> float:

@@ -19,7 +19,7 @@ class SelectionRule:
     """What a network must do to be chosen.
 
     Its mean validation accuracy over its ``n`` trainings in the search must be at least ``bar + margin / sqrt(n)``.
-    Then it is raced over fresh seeds, see :class:`nasopt.racing.RaceRule`. What a race accepts is trained on all
+    Then it is raced over ``race_seeds`` fresh seeds, see :class:`nasopt.racing.RaceRule`. What a race accepts is trained on all
     training images from ``n_seeds`` seeds and opened on test: the mean must be above the bar, and
     ``min_pass_rate`` of the seeds too. At most ``max_candidates`` are raced.
     """
@@ -29,10 +29,11 @@ class SelectionRule:
     n_seeds: int = 20
     min_pass_rate: float = 0.8
     max_candidates: int = 20
+    race_seeds: int = 48
 
     def race(self, position: int) -> RaceRule:
         """What the race of the network at ``position`` of the walk, from 1, is judged by."""
-        return RaceRule(self.bar, self.min_pass_rate, position=position)
+        return RaceRule(self.bar, self.min_pass_rate, self.race_seeds, position=position)
 
     def passes(self, verification: Verification) -> bool:
         """Whether the seeds on test bear out what the race said."""

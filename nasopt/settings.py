@@ -92,6 +92,7 @@ class SelectionSettings(_Section):
     """The table ``[selection]``: what a network must do to be chosen."""
 
     margin: float = Field(default=0.01, ge=0, lt=1)
+    race_seeds: int = Field(default=48, ge=2)
     seeds: int = Field(default=20, ge=1)
     min_pass_rate: float = Field(default=0.8, gt=0, le=1)
     max_candidates: int = Field(default=20, ge=1)
@@ -121,7 +122,12 @@ class StudyFile(_Section):
         """What a network must do to be chosen."""
         chosen = self.selection
         return SelectionRule(
-            self.bar, chosen.margin, chosen.seeds, chosen.min_pass_rate, chosen.max_candidates
+            self.bar,
+            chosen.margin,
+            chosen.seeds,
+            chosen.min_pass_rate,
+            chosen.max_candidates,
+            chosen.race_seeds,
         )
 
     def search_space(self, image: ImageShape, n_classes: int) -> SearchSpace:

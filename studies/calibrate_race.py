@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nasopt.racing import ROUNDS, RaceRule
+from nasopt.racing import RaceRule
 
 TABLE = Path("studies/results/fashion-mnist-table.json")
 BARS = (0.73, 0.74, 0.75, 0.76, 0.77)
@@ -74,7 +74,7 @@ def walk(
     """Whether the pick of a walk holds, and that of the naive walk (None without one); the seeds used."""
     n_seeds, naive, held, position = 0, None, None, 0
     for draw, mean in zip(draws, means, strict=True):
-        accuracies = draw(ROUNDS[-1])
+        accuracies = draw(1 + RaceRule(bar).n_seeds)
         if accuracies[0] <= bar:  # the search's one training; a race has seeds of its own
             continue
         if naive is None:
@@ -82,9 +82,9 @@ def walk(
         if held is not None:
             continue
         position += 1
-        rule = RaceRule(bar, position=position)
         seen = accuracies[1:]
-        n = next((n for n in ROUNDS if rule.judge(seen[:n]) != "open"), len(seen))
+        rule = RaceRule(bar, n_seeds=len(seen), position=position)
+        n = next(n for n in rule.rounds if rule.judge(seen[:n]) != "open")
         n_seeds += min(n, len(seen))
         if rule.judge(seen[:n]) == "accepted":
             held = mean > bar

@@ -157,6 +157,7 @@ max_trials = 6
 
 [selection]
 margin = 0.0
+race_seeds = 4
 seeds = 2
 min_pass_rate = 0.5
 """

@@ -3,14 +3,19 @@ import re
 import pytest
 
 from nasopt.genome import ImageShape
-from nasopt.records import SeedResult, Verification
+from nasopt.records import Race, SeedResult, Verification
 from nasopt.report import ReportInput, render_report, write_report
 from nasopt.selection import SelectionRule, select_smallest
 from tests.conftest import make_record
 
-RULE = SelectionRule(bar=0.75, margin=0.0, n_seeds=2)
+RULE = SelectionRule(bar=0.75, margin=0.0, n_seeds=2, race_seeds=4)
 GENOMES = ("RC 4 3 relu;RC 8 3 relu;FL swish;", "NC 2 2 gelu;RC 4 3 relu;RC 8 3 relu;FL tanh;")
 RECORDS = [make_record(i, 900 + 40 * i, 0.6 + 0.01 * i, genome=GENOMES[i % 2]) for i in range(30)]
+
+
+def race(network, _position):
+    accuracies = (0.75 + network.n_params / 1e5, 0.76, 0.77, 0.765)
+    return Race(network.number, network.candidate, network.n_params, accuracies)
 
 
 def verify(record):
@@ -23,7 +28,7 @@ def verify(record):
 
 @pytest.fixture
 def data():
-    selection = select_smallest(RECORDS, RULE, verify)
+    selection = select_smallest(RECORDS, RULE, race, verify)
     facts = {"command": "nasopt search <study> & more", "seed": "1"}
     return ReportInput("test <b>", RECORDS, selection, ImageShape(1, 28, 28), 10, facts)
 
@@ -54,7 +59,7 @@ def test_every_figure_draws_in_a_browser(data, tmp_path, page, chosen):
         data = ReportInput(
             "none",
             RECORDS[:5],
-            select_smallest(RECORDS[:5], RULE, verify),
+            select_smallest(RECORDS[:5], RULE, race, verify),
             data.image,
             10,
             data.facts,
@@ -76,6 +81,6 @@ def test_every_figure_draws_in_a_browser(data, tmp_path, page, chosen):
 
 def test_a_report_of_an_empty_study_is_a_report():
     empty = ReportInput(
-        "empty", [], select_smallest([], RULE, verify), ImageShape(1, 28, 28), 10, {}
+        "empty", [], select_smallest([], RULE, race, verify), ImageShape(1, 28, 28), 10, {}
     )
     assert "No trial is complete yet" in render_report(empty)

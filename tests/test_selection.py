@@ -1,17 +1,24 @@
+import re
 from dataclasses import replace
 
 import pytest
 
-from nasopt.records import SeedResult, Verification
+from nasopt.explanation import find_knee
+from nasopt.records import Race, SeedResult, Verification, summarize_candidates
 from nasopt.selection import SelectionRule, list_candidates, select_smallest
 from tests.conftest import make_record
 
-RULE = SelectionRule(bar=0.75, margin=0.01, n_seeds=3)
+RULE = SelectionRule(bar=0.75, margin=0.01, n_seeds=3, race_seeds=4)
+GOOD = (0.76, 0.765, 0.77, 0.765)
 
 
-def verification(record, *accuracies):
+def verification(network, *accuracies):
     seeds = tuple(SeedResult(i, i, a, a, a, dead=False) for i, a in enumerate(accuracies, start=1))
-    return Verification(record.number, record.candidate, record.n_params, 0.75, seeds)
+    return Verification(network.number, network.candidate, network.n_params, 0.75, seeds)
+
+
+def raced(network, *accuracies):
+    return Race(network.number, network.candidate, network.n_params, accuracies)
 
 
 RECORDS = [
@@ -27,32 +34,54 @@ RECORDS = [
 
 
 def test_candidates_clear_the_bar_by_the_margin_smallest_first():
-    assert [r.number for r in list_candidates(RECORDS, RULE)] == [1, 2, 3, 4]
+    assert [s.number for s in list_candidates(RECORDS, RULE)] == [1, 2, 3, 4]
 
 
-def test_the_walk_goes_up_until_one_passes_and_explains_itself():
-    asked = []
+def test_a_mean_of_four_needs_half_the_margin():
+    first = make_record(0, 1000, 0.756)
+    again = [
+        make_record(i, 1000, 0.756, candidate=first.candidate, replicate=i) for i in (1, 2, 3)
+    ]
+    assert list_candidates([first], RULE) == []
+    assert [s.n_runs for s in list_candidates([first, *again], RULE)] == [4]
 
-    def verify(record):
-        asked.append(record.number)
-        return verification(record, *((0.74, 0.76) if record.number == 1 else (0.76, 0.77, 0.78)))
 
-    selection = select_smallest(RECORDS, RULE, verify)
-    assert asked == [1, 2]
-    assert selection.chosen.number == 2
+def test_the_walk_goes_up_until_one_wins_its_race_and_holds_on_test():
+    races, tests = [], []
+
+    def race(network, position):
+        races.append((network.number, position))
+        return raced(network, *((0.70, 0.71, 0.70, 0.71) if network.number == 1 else GOOD))
+
+    def verify(network):
+        tests.append(network.number)
+        return verification(network, *((0.74, 0.7) if network.number == 2 else (0.76, 0.77, 0.78)))
+
+    selection = select_smallest(RECORDS, RULE, race, verify)
+    assert races == [(1, 1), (2, 2), (3, 3)]
+    assert tests == [2, 3]  # test is opened for what won its race alone
+    assert selection.chosen.number == 3
     assert selection.verification.mean == pytest.approx(0.77)
     text = "\n".join(selection.reasons)
-    assert "smallest of 2 distinct architectures tried" in text
-    assert "3 of 3 seeds above the bar, mean 77.00%" in text
-    assert "1,000 parameters of trial 1 was rejected: on test only 1 of 2 seeds" in text
+    assert "smallest of 2 distinct architectures trained that won its race" in text
+    assert "mean 76.50% over 4 fresh seeds" in text
+    assert "3 of 3 seeds above the bar (with 95% confidence at least 37% of all seeds)" in text
+    assert "lowest 76.00%" in text
+    assert "1,000 parameters of trial 1 was dropped in its race: mean 70.50%" in text
+    assert "trial 2 won its race, but test contradicts it: 0 of 2 seeds" in text
     assert "The next smaller one, with 1,000 parameters, scored 76.50%" in text
-    assert "900 more parameters would have bought 7.00 points" in text
-    assert selection.to_json()["rejected"][0]["number"] == 1
+    assert "The last 100 parameters bought 0.00 points" in text
+    assert "900 more parameters would have bought 8.00 points" in text
+    document = selection.to_json()
+    assert [v["number"] for v in document["contradicted"]] == [2]
+    assert [r["verdict"] for r in document["races"]] == ["dropped", "accepted", "accepted"]
 
 
 def test_the_extremes_are_explained_too():
     only = [make_record(0, 900, 0.8)]
-    selection = select_smallest(only, RULE, lambda r: verification(r, 0.8, 0.8, 0.8))
+    selection = select_smallest(
+        only, RULE, lambda s, _: raced(s, *GOOD), lambda s: verification(s, 0.8, 0.8, 0.8)
+    )
     assert "No smaller network was tried." in selection.reasons
     assert "No larger network tried was more accurate in validation." in selection.reasons
 
@@ -75,30 +104,55 @@ def test_the_extremes_are_explained_too():
     ],
 )
 def test_a_search_without_a_choice_says_what_to_do(records, rule, reason):
-    selection = select_smallest(records, rule, lambda r: verification(r, 0.7))
+    selection = select_smallest(
+        records, rule, lambda s, _: raced(s, *[0.7, 0.71] * 2), lambda s: verification(s, 0.7)
+    )
     assert selection.chosen is None
     assert selection.verification is None
-    import re
-
+    assert selection.verifications == ()
     assert re.search(reason, selection.reasons[-1])
 
 
-def test_what_is_not_verified_yet_is_not_chosen():
-    selection = select_smallest(RECORDS, RULE, lambda _record: None)
+def test_what_is_too_close_to_the_bar_is_said_to_be():
+    close = (0.74, 0.76, 0.76, 0.76)
+    rule = replace(RULE, min_pass_rate=0.5)
+    selection = select_smallest(
+        RECORDS, rule, lambda s, _: raced(s, *close), lambda s: verification(s, 0.8)
+    )
+    assert "1,000 parameters of trial 1 is too close to the bar" in selection.reasons[0]
+
+
+@pytest.mark.parametrize("accuracies", [(), GOOD[:2], GOOD])
+def test_what_is_not_verified_yet_is_not_chosen(accuracies):
+    selection = select_smallest(
+        RECORDS, RULE, lambda s, _: raced(s, *accuracies), lambda s: verification(s, 0.8)
+    )
     assert selection.chosen is None
     assert (
-        "trial 1 with 1,000 parameters and 76.50% in validation, is not verified yet; run 'nasopt select'"
+        "trial 1 with 1,000 parameters and 76.50% in validation, is not verified yet; run 'nasopt verify'"
         in selection.reasons[-1]
     )
 
 
 def test_a_verification_is_decided_once_the_rest_cannot_change_it():
     record = RECORDS[1]
-    strict, lenient = RULE, replace(RULE, n_seeds=4, min_pass_rate=0.5)
+    strict, lenient = (
+        replace(RULE, min_pass_rate=1.0),
+        replace(RULE, n_seeds=4, min_pass_rate=0.5),
+    )
     assert not strict.is_decided(verification(record, 0.8))
     assert strict.is_decided(verification(record, 0.7))
     assert strict.passes(verification(record, 0.8, 0.8, 0.8))
     assert not strict.passes(verification(record, 0.8, 0.8))
     assert lenient.may_still_pass(verification(record, 0.7, 0.7))
     assert not lenient.may_still_pass(verification(record, 0.7, 0.7, 0.7))
-    assert lenient.passes(verification(record, 0.7, 0.8, 0.8))
+    assert lenient.passes(verification(record, 0.74, 0.8, 0.8))
+    assert not lenient.passes(verification(record, 0.1, 0.8, 0.8))  # the mean is below
+
+
+def test_the_knee_is_where_the_front_bends():
+    front = summarize_candidates(
+        [make_record(i, n, a) for i, (n, a) in enumerate([(800, 0.3), (1000, 0.75), (3000, 0.8)])]
+    )
+    assert find_knee(front).n_params == 1000
+    assert find_knee(front[:2]) is None

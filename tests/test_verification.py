@@ -8,11 +8,20 @@ from nasopt.data import DataSource, load_test
 from nasopt.errors import DivergedError
 from nasopt.evaluation import TrainingEvaluator, evaluate
 from nasopt.genome import Genome
-from nasopt.records import TO_THE_END, Candidate, StopRule, Verification, trial_seed
+from nasopt.racing import RaceRule
+from nasopt.records import (
+    TO_THE_END,
+    Candidate,
+    Evaluation,
+    Race,
+    StopRule,
+    Verification,
+    trial_seed,
+)
 from nasopt.reference import judge, summarize_seeds, train_reference
 from nasopt.selection import SelectionRule
 from nasopt.training import Recipe, train
-from nasopt.verification import FinalTraining, final_data, verify
+from nasopt.verification import FinalTraining, final_data, run_race, verify
 
 CANDIDATE = Candidate(Genome.parse("RC 4 3 relu;RC 6 3 gelu;FL swish"), 0.03, 0.1)
 RECIPE = Recipe(epochs=2, patience=None)
@@ -57,7 +66,9 @@ def test_seeds_other_than_the_searchs_are_trained_and_judged_on_test(small_npz, 
             ),
         )
     assert [s.replicate for s in done.seeds] == [1, 2, 3]
-    assert [s.seed for s in done.seeds] == [trial_seed(9, CANDIDATE.genome, r) for r in (1, 2, 3)]
+    assert [s.seed for s in done.seeds] == [
+        trial_seed(9, CANDIDATE.genome, r, "final") for r in (1, 2, 3)
+    ]
     assert trial_seed(9, CANDIDATE.genome) not in [s.seed for s in done.seeds]
     assert sorted(n for n, _, _ in seen) == [1, 2, 3]
     expected = FinalTraining(source, RECIPE)(CANDIDATE, done.seeds[1].seed)
@@ -106,3 +117,29 @@ def test_several_seeds_are_summarized(small_npz):
     assert summary["test_accuracy_sd"] == pytest.approx(np.std(accuracies, ddof=1))
     assert summary["pass_rate"] == np.mean([a > 0.2 for a in accuracies])
     assert len(summary["seeds"][0]["curve"]) == 2
+
+
+def test_a_race_is_the_same_with_any_number_of_workers_and_after_an_interruption():
+    def evaluator(candidate, seed, rule):
+        assert rule == TO_THE_END
+        if seed % 11 == 0:
+            raise DivergedError("the loss became nan")
+        accuracy = 0.76 + seed % 7 / 1000
+        return Evaluation(accuracy, accuracy, (accuracy,), dead=False, duration_s=0.0)
+
+    rule = RaceRule(0.75, n_seeds=16)
+    nothing = Race(4, CANDIDATE, 1000)
+    races = []
+    for n_workers in (1, 4):
+        told = []
+        with ThreadPoolExecutor(n_workers) as executor:
+            race = run_race(nothing, rule, 9, evaluator, executor, told.append)
+        assert [len(r.accuracies) for r in told] == list(range(1, len(race.accuracies) + 1))
+        races.append(race)
+        with ThreadPoolExecutor(n_workers) as executor:
+            assert run_race(told[5], rule, 9, evaluator, executor, lambda _: None) == race
+    assert races[0] == races[1]
+    assert rule.judge(races[0].accuracies) != "open"
+    seeds = [trial_seed(9, CANDIDATE.genome, i, "race") for i in range(16)]
+    expected = [0.0 if s % 11 == 0 else 0.76 + s % 7 / 1000 for s in seeds]
+    assert races[0].accuracies == tuple(expected[: len(races[0].accuracies)])

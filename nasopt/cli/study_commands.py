@@ -27,7 +27,6 @@ from nasopt.cli.options import (
     print_json,
 )
 from nasopt.errors import SettingsError
-from nasopt.racing import ROUNDS
 
 if TYPE_CHECKING:
     from nasopt.records import Race
@@ -144,8 +143,9 @@ def verify(
             err.print(text, highlight=False)
 
     def show_race(race: "Race", position: int) -> None:
-        if len(race.accuracies) in ROUNDS:
-            show(describe_race(race, rule.bar, rule.race(position).judge(race.accuracies)))
+        race_rule = rule.race(position)
+        if len(race.accuracies) in race_rule.rounds:
+            show(describe_race(race, rule.bar, race_rule.judge(race.accuracies)))
 
     selection = workflow.run_selection(
         context,

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, ttest_1samp
+
+from nasopt.racing import RaceRule, lower_bound, pass_rate_bounds, upper_bound
+
+RULE = RaceRule(0.75, n_seeds=16)
+GOOD = [0.76, 0.77, 0.765, 0.775] * 4
+
+
+def test_a_race_goes_in_rounds_that_double():
+    assert RaceRule(0.75).rounds == (4, 8, 16, 32, 48)
+    assert RaceRule(0.75, n_seeds=3).rounds == (3,)
+    assert [RULE.n_wanted(GOOD[:n]) for n in (0, 3, 4, 8, 15, 16)] == [4, 1, 4, 8, 1, 0]
+
+
+def test_what_is_good_is_accepted_after_the_last_round_only():
+    assert [RULE.judge(GOOD[:n]) for n in (0, 4, 8, 15)] == ["open"] * 4
+    assert RULE.judge(GOOD) == "accepted"
+
+
+def test_what_is_bad_is_dropped_after_the_first_round():
+    assert RULE.judge([0.70, 0.71, 0.705]) == "open"
+    assert RULE.judge([0.70, 0.71, 0.705, 0.7]) == "dropped"
+
+
+def test_what_dies_is_not_accepted_however_good_the_rest():
+    dying = [*GOOD[:-1], 0.1]
+    assert RULE.judge(dying) == "undecided"
+    assert RULE.judge([0.8, 0.1, 0.1, 0.1]) == "dropped"  # too few seeds pass
+
+
+def test_what_is_too_close_to_the_bar_stays_undecided():
+    close = [0.74, 0.76] * 2 + [0.752] * 12
+    assert lower_bound(close, RULE.level) < 0.75 < np.mean(close)
+    assert RULE.judge(close) == "undecided"
+
+
+def test_the_error_is_spent_over_all_networks():
+    levels = [RaceRule(0.75, position=k).level for k in range(1, 2000)]
+    assert levels == sorted(levels, reverse=True)
+    assert sum(levels) == pytest.approx(0.05, rel=1e-3)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30).filter(lambda a: np.std(a) > 1e-6))
+def test_bounds_of_the_mean_are_scipys(accuracies):
+    mean = ttest_1samp(accuracies, 0)
+    for error in (0.05, 0.001):
+        low, high = mean.confidence_interval(1 - 2 * error)
+        assert lower_bound(accuracies, error) == pytest.approx(low)
+        assert upper_bound(accuracies, error) == pytest.approx(high)
+
+
+@given(st.integers(1, 60), st.data())
+def test_bounds_of_a_share_are_scipys(n, data):
+    n_passed = data.draw(st.integers(0, n))
+    low, high = pass_rate_bounds(n_passed, n, 0.05)
+    interval = binomtest(n_passed, n).proportion_ci(0.9, method="exact")
+    assert low == pytest.approx(interval.low, abs=1e-12)
+    assert high == pytest.approx(interval.high)
+
+
+def test_of_normal_noise_hardly_any_network_at_the_bar_is_accepted():
+    rng = np.random.default_rng(0)
+    verdicts = [RULE.judge(rng.normal(0.75, 0.01, 16)) for _ in range(1000)]
+    assert verdicts.count("accepted") <= 50
