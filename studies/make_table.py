@@ -145,12 +145,17 @@ def near_bar(log: Log, plan: SearchPlan) -> list[Candidate]:
 
 
 def write_table(path: Path, log: Log) -> None:
-    """Writes the trainings in compact form, one a line, in an order that does not depend on when they ended."""
+    """Writes the trainings in compact form, one a line; those of a search in the order in which they ended."""
     path.write_text("[\n" + ",\n".join(_lines(log)) + "\n]\n")
 
 
+def _place(row: dict[str, object]) -> tuple[object, ...]:
+    """Searches keep the order of their trials."""
+    return (row["part"], key(row) if row["part"] == "seeds" else ())
+
+
 def _lines(log: Log) -> Iterator[str]:
-    for row in sorted(log.rows.values(), key=lambda row: (row["part"], *key(row))):
+    for row in sorted(log.rows.values(), key=_place):
         curve = [round(accuracy, 4) for accuracy in row["curve"]]
         columns = ("part", "genome", "lr", "lr_decay", "seed")
         yield json.dumps([*(row[c] for c in columns), curve, row["dead"], row["seconds"]])
