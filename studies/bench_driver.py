@@ -105,8 +105,8 @@ def write_attributes(
     trial: optuna.Trial, candidate: Candidate, evaluation: Evaluation, plan: SearchPlan
 ) -> None:
     """What our driver stores of a trial besides parameters and values."""
-    write_candidate(trial, candidate, plan.space, trial_seed(1, candidate.genome), RULE)
-    write_evaluation(trial, evaluation, plan.bar)
+    write_candidate(trial, candidate, plan.space, trial_seed(1, candidate.genome), RULE, 0)
+    write_evaluation(trial, evaluation, plan.bar + plan.margin - evaluation.val_accuracy)
     trial.set_user_attr("elapsed_s", 1.0)
 
 
@@ -244,14 +244,14 @@ def main() -> None:
     args = parser.parse_args()
     silence_optuna()
     settings = read_study_file(STUDIES / "fashion-mnist.toml")
-    space = settings.search_space(ImageShape(1, 28, 28), 10)
     plan = SearchPlan(
-        "bench",
-        space,
-        settings.bar,
+        name="bench",
+        space=settings.search_space(ImageShape(1, 28, 28), 10),
+        bar=settings.bar,
         seed=1,
-        target=0.76,
+        margin=settings.selection.margin,
         stop_confidence=settings.search.stop_confidence,
+        replicate_share=settings.search.replicates,
     )
     with tempfile.TemporaryDirectory(dir=args.folder or STUDIES, prefix="runs-bench-") as folder:
         results = compare(Path(folder), plan, args.trials, args.timed)
