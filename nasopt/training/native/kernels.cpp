@@ -106,12 +106,8 @@ INLINE V activation(const V& x, V& slope) {
       slope = s + y * (1.0f - s);
       return y;
     }
-    default: {
-      V cdf;
-      const V density = normal(x, cdf);
-      slope = cdf + x * density;
-      return x * cdf;
-    }
+    default:
+      return gelu(x, slope);
   }
 }
 
