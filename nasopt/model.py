@@ -139,7 +139,7 @@ def read_metadata(path: Path) -> dict[str, str]:
             return dict(sorted((file.metadata() or {}).items()))  # the library's order is random
     except (OSError, SafetensorError) as error:
         raise DataError(
-            f"{path} is not a readable .safetensors file ({error}); write it with 'nasopt select'"
+            f"{path} is not a readable .safetensors file ({error}); write it with 'nasopt verify'"
         ) from error
 
 
@@ -163,7 +163,7 @@ def load_network(path: Path) -> SavedNetwork:
     except (GenomeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(
-            f"the header of {path} does not fit its weights ({reason}); write it again with 'nasopt select'"
+            f"the header of {path} does not fit its weights ({reason}); write it again with 'nasopt verify'"
         ) from error
     return SavedNetwork(genome, image, n_classes, model.eval(), metadata)
 

@@ -232,7 +232,7 @@ def run_folder(study_file: Path, settings: StudyFile) -> Path:
 
 
 def weights_file(study_file: Path) -> Path:
-    """The weights that ``nasopt select`` wrote for a study.
+    """The weights that ``nasopt verify`` wrote for a study.
 
     Raises:
         SettingsError: if the study file is wrong.
@@ -241,7 +241,7 @@ def weights_file(study_file: Path) -> Path:
     path = run_folder(study_file, read_study_file(study_file)) / WEIGHTS_NAME
     if not path.exists():
         raise DataError(
-            f"there are no weights at {path} yet; run 'nasopt select {study_file}', or name the .safetensors file"
+            f"there are no weights at {path} yet; run 'nasopt verify {study_file}', or name the .safetensors file"
         )
     return path
 

@@ -49,7 +49,7 @@ def small(small_npz):
 
 @pytest.fixture(scope="session")
 def trained_file(small, tmp_path_factory):
-    """The weights file of a network that learned the small data set, as ``nasopt select`` writes it."""
+    """The weights file of a network that learned the small data set, as ``nasopt verify`` writes it."""
     genome = "NC 3 2 swish;RC 4 3 relu;RC 8 3 gelu;FL swish;"
     recipe = Recipe(lr=0.03, epochs=8, patience=None)
     result = train(Genome.parse(genome), recipe, 1, small)

@@ -47,7 +47,7 @@ def test_a_study_stands_for_its_weights(nasopt, study_file, tmp_path):
     code, _, err = nasopt(*words)
     assert code == 2
     assert "there are no weights at" in err
-    assert f"run 'nasopt select {study_file}'" in err.replace("\n", " ")
+    assert f"run 'nasopt verify {study_file}'" in err.replace("\n", " ")
     nasopt("search", study_file, "--quiet")
     nasopt("select", study_file, "--quiet")
     code, _, _ = nasopt(*words)
