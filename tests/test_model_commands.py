@@ -49,7 +49,7 @@ def test_a_study_stands_for_its_weights(nasopt, study_file, tmp_path):
     assert "there are no weights at" in err
     assert f"run 'nasopt verify {study_file}'" in err.replace("\n", " ")
     nasopt("search", study_file, "--quiet")
-    nasopt("select", study_file, "--quiet")
+    nasopt("verify", study_file, "--quiet")
     code, _, _ = nasopt(*words)
     assert code == 0
     metadata = read_metadata(study_file.parent / "runs" / "tiny" / "model.safetensors")
