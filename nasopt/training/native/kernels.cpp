@@ -325,60 +325,70 @@ Loss loss(const Logits& a, const std::int32_t* labels, int n_valid, std::int32_t
 
 // ---- Input ----------------------------------------------------------------------------------------------
 
-// Bytes (lanes, pixels) to (pixels, lanes), by three rounds of interleaving 8 lanes: 16 would not fit 16 registers.
-INLINE void transpose(const std::uint8_t* const* rows, std::int64_t n, std::uint8_t* out) {
-  constexpr int kBlock = 8;
-  std::int64_t p = 0;
-  for (; p + 16 <= n; p += 16)
-    for (int lane = 0; lane < kLanes; lane += kBlock) {
-      Bytes16 a[kBlock], b[kBlock];
-      repeat<kBlock>(UNROLLED(i) { __builtin_memcpy(&a[i], rows[lane + i] + p, 16); });
-      repeat<3>([&](int) __attribute__((always_inline)) {
-        repeat<kBlock / 2>(UNROLLED(i) {
-          b[2 * i] = interleave_low(a[i], a[i + kBlock / 2]);
-          b[2 * i + 1] = interleave_high(a[i], a[i + kBlock / 2]);
-        });
-        repeat<kBlock>(UNROLLED(i) { a[i] = b[i]; });
-      });
-      std::uint8_t* to = out + p * kLanes + lane;
-      repeat<kBlock>(UNROLLED(i) {  // two pixels of 8 lanes each
-        __builtin_memcpy(to + 2 * i * kLanes, reinterpret_cast<const std::uint8_t*>(&a[i]), 8);
-        __builtin_memcpy(to + (2 * i + 1) * kLanes, reinterpret_cast<const std::uint8_t*>(&a[i]) + 8, 8);
-      });
-    }
-  for (; p < n; p++)
-    for (int lane = 0; lane < kLanes; lane++) out[p * kLanes + lane] = rows[lane][p];
+constexpr float kByteScale = 1.0f / 255.0f;
+
+// Eight bytes, in words, to floats from 0 to 1: 2^23 + b is a float whose lowest bits are b.
+INLINE void store_scaled(float* to, Words8 bytes) {
+  constexpr Words8 kExponent = {0x4b00, 0x4b00, 0x4b00, 0x4b00, 0x4b00, 0x4b00, 0x4b00, 0x4b00};
+  const Words8 halves[2] = {interleave_low(bytes, kExponent), interleave_high(bytes, kExponent)};
+  repeat<2>(UNROLLED(i) {
+    reinterpret_cast<Floats4*>(to)[i] = (reinterpret_cast<const Floats4&>(halves[i]) - 8388608.0f) * kByteScale;
+  });
 }
 
-void load_images(Pixels pixels, const std::int64_t* index, int n_valid, int n_next, const ImageMap& map) {
+// 16 pixels of 8 images, transposed by three rounds of interleaving: 16 images would not fit 16 registers.
+INLINE void load_block(const std::uint8_t* const* images, std::int64_t pixel, float* const* to, int lane) {
+  constexpr int kBlock = 8;
+  Bytes16 a[kBlock], b[kBlock];
+  repeat<kBlock>(UNROLLED(i) { __builtin_memcpy(&a[i], images[lane + i] + pixel, 16); });
+  repeat<3>([&](int) __attribute__((always_inline)) {
+    repeat<kBlock / 2>(UNROLLED(i) {
+      b[2 * i] = interleave_low(a[i], a[i + kBlock / 2]);
+      b[2 * i + 1] = interleave_high(a[i], a[i + kBlock / 2]);
+    });
+    repeat<kBlock>(UNROLLED(i) { a[i] = b[i]; });
+  });
+  repeat<kBlock>(UNROLLED(i) {  // two pixels of 8 images each
+    store_scaled(to[2 * i] + lane, words(interleave_low(a[i], Bytes16{})));
+    store_scaled(to[2 * i + 1] + lane, words(interleave_high(a[i], Bytes16{})));
+  });
+}
+
+void load_images(Pixels pixels, const std::int64_t* index, int n_valid, const Maps& map) {
   const std::int64_t n = static_cast<std::int64_t>(map.channels) * map.rows * map.cols;
-  std::int64_t image[kLanes];
-  for (int i = 0; i < kLanes; i++) image[i] = index[i < n_valid ? i : n_valid - 1] * n;
+  const std::int64_t row_gap = map.strides.row - map.cols * kLanes, plane_gap = map.strides.plane - map.rows * map.strides.row;
+  float* at = map.values;
+  int x = 0, y = 0;
+  const auto next_pixel = [&] {
+    float* here = at;
+    at += kLanes;
+    if (++x == map.cols) x = 0, y++, at += row_gap;
+    if (y == map.rows) y = 0, at += plane_gap;
+    return here;
+  };
+  const auto image = [&](int lane) { return index[lane < n_valid ? lane : n_valid - 1] * n; };
   if (pixels.bytes) {
-    const std::uint8_t* rows[kLanes];
-    for (int i = 0; i < kLanes; i++) rows[i] = pixels.bytes + image[i];
-    transpose(rows, n, map.scratch);
-  }
-  // Images lie all over the memory: the next ones are asked for a few cache lines a row, while rows are written.
-  const std::int64_t n_bytes = pixels.bytes ? n : 4 * n, n_lines = (n_bytes + 63) / 64 * n_next;
-  const std::int64_t n_rows = static_cast<std::int64_t>(map.channels) * map.rows, lines_a_row = n_lines / n_rows + 1;
-  const auto* memory = pixels.bytes ? pixels.bytes : reinterpret_cast<const std::uint8_t*>(pixels.floats);
-  std::int64_t p = 0, line = 0, lane = n_valid;
-  for (int c = 0; c < map.channels; c++)
-    for (int y = 0; y < map.rows; y++) {
-      for (std::int64_t i = 0; i < lines_a_row && lane < n_valid + n_next; i++) {
-        __builtin_prefetch(memory + index[lane] * n_bytes + line);
-        if ((line += 64) >= n_bytes) line = 0, lane++;
-      }
-      float* out = map.out + c * map.strides.plane + y * map.strides.row;
-      const std::int64_t n_row = static_cast<std::int64_t>(map.cols) * kLanes;
-      if (pixels.bytes)
-        for (std::int64_t i = 0; i < n_row; i += kVector) store(out + i, from_bytes(map.scratch + p * kLanes + i) * (1.0f / 255.0f));
-      else
-        for (int x = 0; x < map.cols; x++)
-          for (int i = 0; i < kLanes; i++) out[x * kLanes + i] = pixels.floats[image[i] + p + x];
-      p += map.cols;
+    constexpr int kBlock = 16;
+    const std::uint8_t* images[kLanes];
+    for (int i = 0; i < kLanes; i++) images[i] = pixels.bytes + image(i);
+    std::int64_t p = 0;
+    for (; p + kBlock <= n; p += kBlock) {
+      float* to[kBlock];
+      for (float*& pixel : to) pixel = next_pixel();
+      for (int lane = 0; lane < kLanes; lane += 8) load_block(images, p, to, lane);
     }
+    for (; p < n; p++) {
+      float* to = next_pixel();
+      for (int i = 0; i < kLanes; i++) to[i] = images[i][p] * kByteScale;
+    }
+  } else {
+    const float* images[kLanes];
+    for (int i = 0; i < kLanes; i++) images[i] = pixels.floats + image(i);
+    for (std::int64_t p = 0; p < n; p++) {
+      float* to = next_pixel();
+      for (int i = 0; i < kLanes; i++) to[i] = images[i][p];
+    }
+  }
 }
 
 // ---- Peak -----------------------------------------------------------------------------------------------

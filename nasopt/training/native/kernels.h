@@ -55,14 +55,6 @@ struct Pixels {
   const float* floats;
 };
 
-// A map to fill with images.
-struct ImageMap {
-  float* out;
-  int channels, rows, cols;
-  Strides strides;
-  std::uint8_t* scratch;  // channels * rows * cols * lanes bytes, and 256 more
-};
-
 struct Maps {
   float* values;
   int channels, rows, cols;
@@ -99,9 +91,8 @@ struct Kernels {
   void (*pool)(const Maps& maps, float* means, std::int64_t means_plane);
   void (*unpool)(const Maps& delta, const float* means_delta, std::int64_t means_plane);
   Loss (*loss)(const Logits&, const std::int32_t* labels, int n_valid, std::int32_t* classes);
-  // Lane i shows image index[i] of `pixels`; lanes from n_valid on repeat the last one. The next n_next images
-  // of the index are fetched into the cache meanwhile.
-  void (*load_images)(Pixels pixels, const std::int64_t* index, int n_valid, int n_next, const ImageMap&);
+  // Lane i shows image index[i] of `pixels`; lanes from n_valid on repeat the last one.
+  void (*load_images)(Pixels pixels, const std::int64_t* index, int n_valid, const Maps&);
   // Sums each of the n vectors to a scalar.
   void (*reduce)(const float* sums, float* gradient, std::int64_t n);
   void (*adamw)(const AdamW&, const float* gradient, float* weight, float* mean, float* square, std::int64_t n);

@@ -76,10 +76,8 @@ Network::Network(const Kernels& kernels, const NetworkSpec& spec) : kernels_(ker
     if (memory_size_ > kMaxFloats) throw std::overflow_error("the network needs more than 8 GiB");
     return start;
   };
-  const Shape& image = spec.image;
   probabilities_ = reserve(std::int64_t{spec.n_classes} * kernels.lanes);
   sums_ = reserve(n_weights_ * kernels.vector);
-  scratch_ = reserve(std::int64_t{image.channels} * image.rows * image.cols * kernels.lanes / 4 + 64);
   storage_ = std::make_unique<float[]>(memory_size_ + kAlignment);  // zeros: the borders stay so
   memory_ = storage_.get();
   while (reinterpret_cast<std::uintptr_t>(memory_) % (kAlignment * sizeof(float))) memory_++;
@@ -199,11 +197,16 @@ void Network::pack() {
   }
 }
 
+void Network::Ahead::fetch() {
+  constexpr int kLines = 16;  // about as many as a core waits for at a time
+  for (int i = 0; i < kLines && index < end; i++) {
+    __builtin_prefetch(memory + *index * image_bytes + line);
+    if ((line += 64) >= image_bytes) line = 0, index++;
+  }
+}
+
 void Network::forward(const Images& images, const Chunk& chunk, bool with_slopes) {
-  const Map& image = values_[0];
-  kernels_.load_images(images.pixels, chunk.index, chunk.n, chunk.n_next,
-                       {at(image.start), image.shape.channels, image.shape.rows, image.shape.cols, image.strides,
-                        reinterpret_cast<std::uint8_t*>(at(scratch_))});
+  kernels_.load_images(images.pixels, chunk.index, chunk.n, maps_at(values_[0]));
   const std::size_t n_conv = spec_.convolutions.size();
   const int slot_start = chunk.slot * kernels_.lanes;
   for (std::size_t i = 0; i < layers_.size(); i++) {
@@ -214,6 +217,7 @@ void Network::forward(const Images& images, const Chunk& chunk, bool with_slopes
     if (i >= n_conv) conv.in += slot_start, conv.out += slot_start, epilogue.slope += slot_start;
     if (!with_slopes) epilogue.slope = nullptr;
     kernels_.forward(conv, epilogue);
+    ahead_.fetch();
   }
 }
 
@@ -235,11 +239,12 @@ void Network::backward(const Chunk& chunk) {
     std::fill_n(at(means.start) + slot_start + c * means.strides.plane, kernels_.lanes, 1.0f);
   for (std::size_t i = layers_.size(); i-- > 0;) {
     if (i + 1 == n_conv) kernels_.unpool(maps_at(deltas_[n_conv]), at(means.start) + slot_start, means.strides.plane);
-    if (i < n_conv) kernels_.weight_gradient(layers_[i].gradient);
+    if (i < n_conv) kernels_.weight_gradient(layers_[i].gradient), ahead_.fetch();
     for (const InputGradient& part : layers_[i].input_gradients) {
       Conv conv = part.conv;
       if (i >= n_conv) conv.in += slot_start, conv.out += slot_start;
       kernels_.backward(conv);
+      ahead_.fetch();
     }
   }
 }
@@ -259,9 +264,14 @@ Totals Network::accumulate(const Images& images, const std::int64_t* index, std:
   const auto size = [&](std::int64_t first) {
     return static_cast<int>(std::clamp<std::int64_t>(n - first, 0, kernels_.lanes));
   };
+  const Pixels& pixels = images.pixels;
+  const auto* memory = pixels.bytes ? pixels.bytes : reinterpret_cast<const std::uint8_t*>(pixels.floats);
+  const Shape& image = spec_.image;
+  const std::int64_t n_pixels = std::int64_t{image.channels} * image.rows * image.cols;
   Chunk chunk = {};
   for (std::int64_t first = 0; first < n; first += chunk.n) {
     chunk = {index + first, size(first), size(first + kernels_.lanes), chunk.slot};
+    ahead_ = {memory, n_pixels * (pixels.bytes ? 1 : 4), chunk.index + chunk.n, chunk.index + chunk.n + chunk.n_next, 0};
     forward(images, chunk, true);
     const Loss part = loss(images, chunk, true, 1.0f / static_cast<float>(n), nullptr);
     totals.loss_sum += part.sum;
