@@ -10,12 +10,42 @@ namespace {
 
 // ---- Convolutions ---------------------------------------------------------------------------------------
 
+// What becomes of a sum: activated, or left for it; multiplied by a slope, stored or of a value.
+enum class Finish { none, relu, stored, relu_slope, sigmoid_slope, tanh_slope };
+constexpr bool is_forward(Finish finish) { return finish <= Finish::relu; }
+
+template <Finish F>
+INLINE Vector finish(Vector sum, const float* at) {
+  if constexpr (F == Finish::none) return sum;
+  if constexpr (F == Finish::relu) return max(0.0f, sum);
+  const Vector y = load(at);
+  if constexpr (F == Finish::relu_slope) return y > 0.0f ? sum : Vector{};
+  if constexpr (F == Finish::sigmoid_slope) return sum * (y - y * y);
+  if constexpr (F == Finish::tanh_slope) return sum * (1.0f - y * y);
+  return sum * y;
+}
+
+// Calls body(the backward Finish of a slope, as a constant).
+template <Finish F>
+struct Constant {
+  static constexpr Finish value = F;
+};
+template <typename Body>
+INLINE void with_slope(Slope slope, const Body& body) {
+  switch (slope) {
+    case Slope::relu: return body(Constant<Finish::relu_slope>{});
+    case Slope::sigmoid: return body(Constant<Finish::sigmoid_slope>{});
+    case Slope::tanh: return body(Constant<Finish::tanh_slope>{});
+    default: return body(Constant<Finish::stored>{});
+  }
+}
+
 // FB filters at XB neighbouring output pixels: FB * XB * 2 accumulators stay in registers over all taps.
-template <int FB, int XB, bool kForward>
+template <int FB, int XB, Finish F>
 INLINE void convolve_tile(const Conv& a, const float* in, float* out, const float* weights, const float* bias) {
   constexpr int kPixel = XB * 2;  // the vectors of XB pixels
   Vector sum[FB * kPixel];
-  repeat<FB * kPixel>(UNROLLED(i) { sum[i] = kForward ? splat(bias[i / kPixel]) : Vector{}; });
+  repeat<FB * kPixel>(UNROLLED(i) { sum[i] = is_forward(F) ? splat(bias[i / kPixel]) : Vector{}; });
   for (int t = 0; t < a.n_taps; t++) {
     const float* pixel = in + a.offsets[t];
     const auto value = UNROLLED(i) { return load(pixel + i / 2 * a.in_strides.col + i % 2 * kVector); };
@@ -39,39 +69,39 @@ INLINE void convolve_tile(const Conv& a, const float* in, float* out, const floa
   }
   repeat<FB * kPixel>(UNROLLED(i) {
     float* to = out + i / kPixel * a.out_strides.plane + i % kPixel / 2 * a.out_strides.col + i % 2 * kVector;
-    store(to, kForward ? sum[i] : sum[i] * load(to));
+    store(to, finish<F>(sum[i], to + a.to_slope));
   });
 }
 
-template <int FB, int MaxXB, bool kForward>
+template <int FB, int MaxXB, Finish F>
 INLINE void convolve_row(const Conv& a, const float* in, float* out, const float* weights, const float* bias) {
   for (int x = 0, n; x < a.cols; x += n) {
     n = next_block(a.cols - x, MaxXB);
     const float* from = in + x * a.in_strides.col;
     float* to = out + x * a.out_strides.col;
-    if (MaxXB >= 4 && n == 4) convolve_tile<FB, MaxXB >= 4 ? 4 : 1, kForward>(a, from, to, weights, bias);
-    else if (MaxXB >= 3 && n == 3) convolve_tile<FB, MaxXB >= 3 ? 3 : 1, kForward>(a, from, to, weights, bias);
-    else if (MaxXB >= 2 && n == 2) convolve_tile<FB, MaxXB >= 2 ? 2 : 1, kForward>(a, from, to, weights, bias);
-    else convolve_tile<FB, 1, kForward>(a, from, to, weights, bias);
+    if (MaxXB >= 4 && n == 4) convolve_tile<FB, MaxXB >= 4 ? 4 : 1, F>(a, from, to, weights, bias);
+    else if (MaxXB >= 3 && n == 3) convolve_tile<FB, MaxXB >= 3 ? 3 : 1, F>(a, from, to, weights, bias);
+    else if (MaxXB >= 2 && n == 2) convolve_tile<FB, MaxXB >= 2 ? 2 : 1, F>(a, from, to, weights, bias);
+    else convolve_tile<FB, 1, F>(a, from, to, weights, bias);
   }
 }
 
-template <bool kForward>
+template <Finish F>
 INLINE void convolve(const Conv& a, int y) {
   const float* in = a.in + y * a.in_strides.row;
   const float* weights = a.weights;
   for (int f = 0, n; f < a.n_filters; f += n) {
     n = next_block(a.n_filters - f, kMaxFilters);
     float* out = a.out + f * a.out_strides.plane + y * a.out_strides.row;
-    const float* bias = kForward ? a.bias + f : nullptr;
+    const float* bias = is_forward(F) ? a.bias + f : nullptr;
     // Fewer filters, more columns: eight accumulators or more hide the latency of a multiply-add.
     switch (n) {
-      case 1: convolve_row<1, 4, kForward>(a, in, out, weights, bias); break;
-      case 2: convolve_row<2, 3, kForward>(a, in, out, weights, bias); break;
-      case 3: convolve_row<3, 2, kForward>(a, in, out, weights, bias); break;
-      case 4: convolve_row<4, 1, kForward>(a, in, out, weights, bias); break;
-      case 5: convolve_row<5, 1, kForward>(a, in, out, weights, bias); break;
-      default: convolve_row<6, 1, kForward>(a, in, out, weights, bias); break;
+      case 1: convolve_row<1, 4, F>(a, in, out, weights, bias); break;
+      case 2: convolve_row<2, 3, F>(a, in, out, weights, bias); break;
+      case 3: convolve_row<3, 2, F>(a, in, out, weights, bias); break;
+      case 4: convolve_row<4, 1, F>(a, in, out, weights, bias); break;
+      case 5: convolve_row<5, 1, F>(a, in, out, weights, bias); break;
+      default: convolve_row<6, 1, F>(a, in, out, weights, bias); break;
     }
     weights += static_cast<std::int64_t>(n) * a.n_taps;
   }
@@ -80,35 +110,21 @@ INLINE void convolve(const Conv& a, int y) {
 // Kernels copy their arguments: stores through float pointers might change what a reference names.
 void backward(const Conv& arguments) {
   const Conv a = arguments;
-  for (int y = 0; y < a.rows; y++) convolve<false>(a, y);
+  with_slope(a.slope, [&](auto constant) __attribute__((always_inline)) {
+    for (int y = 0; y < a.rows; y++) convolve<decltype(constant)::value>(a, y);
+  });
 }
 
 // ---- Activations ----------------------------------------------------------------------------------------
 
 template <Activation A, typename V>
 INLINE V activation(const V& x, V& slope) {
-  V y;
-  switch (A) {
-    case Activation::relu:
-      slope = where_positive(x, ones(x), V{});
-      return at_least(0.0f, x);
-    case Activation::sigmoid:
-      y = sigmoid(x);
-      slope = y - y * y;
-      return y;
-    case Activation::tanh:
-      y = tanh(x);
-      slope = 1.0f - y * y;
-      return y;
-    case Activation::swish: {
-      const V s = sigmoid(x);
-      y = x * s;
-      slope = s + y * (1.0f - s);
-      return y;
-    }
-    default:
-      return gelu(x, slope);
-  }
+  if constexpr (A == Activation::sigmoid) return sigmoid(x);
+  if constexpr (A == Activation::tanh) return tanh(x);
+  if constexpr (A == Activation::gelu) return gelu(x, slope);
+  const V s = sigmoid(x), y = x * s;
+  slope = s + y * (1.0f - s);
+  return y;
 }
 
 template <Activation A, int N>
@@ -117,10 +133,11 @@ INLINE void activate_pack(float* values, float* slopes) {
   repeat<N>(UNROLLED(i) { x.v[i] = load(values + i * kVector); });
   const Pack<N> y = activation<A>(x, slope);
   repeat<N>(UNROLLED(i) { store(values + i * kVector, y.v[i]); });
-  if (slopes) repeat<N>(UNROLLED(i) { store(slopes + i * kVector, slope.v[i]); });
+  if constexpr (slope_of(A) == Slope::stored)
+    if (slopes) repeat<N>(UNROLLED(i) { store(slopes + i * kVector, slope.v[i]); });
 }
 
-// Activates `n` pixels in place; their slopes go to `slopes`, if there is such a place.
+// Activates `n` pixels in place; their slopes go to `slopes`, if they are to be stored and there is such a place.
 template <Activation A>
 void activate(float* values, float* slopes, int n) {
   for (int i = 0; i + 2 <= n; i += 2) activate_pack<A, 4>(values + i * kLanes, slopes ? slopes + i * kLanes : nullptr);
@@ -128,15 +145,18 @@ void activate(float* values, float* slopes, int n) {
 }
 
 using Activate = void (*)(float*, float*, int);
-constexpr Activate kActivate[kActivations] = {activate<Activation::relu>, activate<Activation::sigmoid>,
-                                              activate<Activation::tanh>, activate<Activation::swish>,
-                                              activate<Activation::gelu>};
+constexpr Activate kActivate[kActivations] = {nullptr, activate<Activation::sigmoid>, activate<Activation::tanh>,
+                                              activate<Activation::swish>, activate<Activation::gelu>};
 
 void forward(const Conv& arguments, const Epilogue& e) {
   const Conv a = arguments;
+  if (e.activation == Activation::relu) {
+    for (int y = 0; y < a.rows; y++) convolve<Finish::relu>(a, y);
+    return;
+  }
   const Activate act = kActivate[static_cast<int>(e.activation)];
   for (int y = 0; y < a.rows; y++) {
-    convolve<true>(a, y);
+    convolve<Finish::none>(a, y);
     for (int f = 0; f < a.n_filters; f++)  // while the row is in the first cache
       act(a.out + f * a.out_strides.plane + y * a.out_strides.row,
           e.slope ? e.slope + f * e.slope_strides.plane + y * e.slope_strides.row : nullptr,
@@ -261,19 +281,21 @@ void pool(const Maps& m, float* means, std::int64_t means_plane) {
   }
 }
 
-void unpool(const Maps& m, const float* means_delta, std::int64_t means_plane) {
+void unpool(const Maps& m, Slope slope, const float* means_delta, std::int64_t means_plane) {
   const float share = 1.0f / (static_cast<float>(m.rows) * static_cast<float>(m.cols));
-  for (int c = 0; c < m.channels; c++) {
-    const Vector d0 = load(means_delta + c * means_plane) * share;
-    const Vector d1 = load(means_delta + c * means_plane + kVector) * share;
-    for (int y = 0; y < m.rows; y++) {
-      float* row = m.values + c * m.strides.plane + y * m.strides.row;
-      for (int x = 0; x < m.cols; x++, row += m.strides.col) {
-        store(row, load(row) * d0);
-        store(row + kVector, load(row + kVector) * d1);
+  with_slope(slope, [&](auto constant) __attribute__((always_inline)) {
+    for (int c = 0; c < m.channels; c++) {
+      const Vector d0 = load(means_delta + c * means_plane) * share;
+      const Vector d1 = load(means_delta + c * means_plane + kVector) * share;
+      for (int y = 0; y < m.rows; y++) {
+        float* row = m.values + c * m.strides.plane + y * m.strides.row;
+        for (int x = 0; x < m.cols; x++, row += m.strides.col) {
+          store(row, finish<decltype(constant)::value>(d0, row));
+          store(row + kVector, finish<decltype(constant)::value>(d1, row + kVector));
+        }
       }
     }
-  }
+  });
 }
 
 // Writes the exponentials of the logits less their maximum; gives these, their sums and the predicted classes.
@@ -315,11 +337,13 @@ Loss loss(const Logits& a, const std::int32_t* labels, int n_valid, std::int32_t
       store(p, load(p) * load(total + v));
     }
   for (int i = 0; i < n_valid; i++) a.probabilities[labels[i] * kLanes + i] -= a.scale;
-  for (int k = 0; k < a.n_classes; k++)
-    for (int v = 0; v < kLanes; v += kVector) {
-      float* delta = a.delta + k * a.plane + v;
-      store(delta, load(delta) * load(a.probabilities + k * kLanes + v));
-    }
+  const float* slopes = a.slope == Slope::stored ? a.delta : a.values;
+  with_slope(a.slope, [&](auto constant) __attribute__((always_inline)) {
+    for (int k = 0; k < a.n_classes; k++)
+      for (int v = 0; v < kLanes; v += kVector)
+        store(a.delta + k * a.plane + v,
+              finish<decltype(constant)::value>(load(a.probabilities + k * kLanes + v), slopes + k * a.plane + v));
+  });
   return result;
 }
 
