@@ -127,24 +127,37 @@ INLINE V activation(const V& x, V& slope) {
   return y;
 }
 
-template <Activation A, int N>
-INLINE void activate_pack(float* values, float* slopes) {
+// A run of pixels to activate in place: from pixel to pixel, steps in floats. Slopes are stored where there is a place.
+struct Run {
+  float* values;
+  float* slopes;
+  std::int64_t step, slope_step;
+};
+
+template <Activation A, int Pixels>
+INLINE void activate_pixels(const Run& run, int first) {
+  constexpr int N = 2 * Pixels;
+  float* values = run.values + first * run.step;
   Pack<N> x, slope;
-  repeat<N>(UNROLLED(i) { x.v[i] = load(values + i * kVector); });
+  repeat<N>(UNROLLED(i) { x.v[i] = load(values + i / 2 * run.step + i % 2 * kVector); });
   const Pack<N> y = activation<A>(x, slope);
-  repeat<N>(UNROLLED(i) { store(values + i * kVector, y.v[i]); });
-  if constexpr (slope_of(A) == Slope::stored)
-    if (slopes) repeat<N>(UNROLLED(i) { store(slopes + i * kVector, slope.v[i]); });
+  repeat<N>(UNROLLED(i) { store(values + i / 2 * run.step + i % 2 * kVector, y.v[i]); });
+  if (slope_of(A) != Slope::stored || !run.slopes) return;
+  float* slopes = run.slopes + first * run.slope_step;
+  repeat<N>(UNROLLED(i) { store(slopes + i / 2 * run.slope_step + i % 2 * kVector, slope.v[i]); });
 }
 
-// Activates `n` pixels in place; their slopes go to `slopes`, if they are to be stored and there is such a place.
 template <Activation A>
-void activate(float* values, float* slopes, int n) {
-  for (int i = 0; i + 2 <= n; i += 2) activate_pack<A, 4>(values + i * kLanes, slopes ? slopes + i * kLanes : nullptr);
-  if (n % 2) activate_pack<A, 2>(values + (n - 1) * kLanes, slopes ? slopes + (n - 1) * kLanes : nullptr);
+void activate(const Run& arguments, int n) {
+  const Run run = arguments;
+  constexpr int kPixels = A == Activation::tanh ? 2 : 3;  // as many as 16 registers bear
+  int i = 0;
+  for (; i + kPixels <= n; i += kPixels) activate_pixels<A, kPixels>(run, i);
+  if (n - i == 2) activate_pixels<A, 2>(run, i);
+  if (n - i == 1) activate_pixels<A, 1>(run, i);
 }
 
-using Activate = void (*)(float*, float*, int);
+using Activate = void (*)(const Run&, int);
 constexpr Activate kActivate[kActivations] = {nullptr, activate<Activation::sigmoid>, activate<Activation::tanh>,
                                               activate<Activation::swish>, activate<Activation::gelu>};
 
@@ -155,12 +168,18 @@ void forward(const Conv& arguments, const Epilogue& e) {
     return;
   }
   const Activate act = kActivate[static_cast<int>(e.activation)];
-  for (int y = 0; y < a.rows; y++) {
+  for (int y = 0; y < a.rows; y++) {  // a row's sums are activated while they are in the first cache
     convolve<Finish::none>(a, y);
-    for (int f = 0; f < a.n_filters; f++)  // while the row is in the first cache
-      act(a.out + f * a.out_strides.plane + y * a.out_strides.row,
-          e.slope ? e.slope + f * e.slope_strides.plane + y * e.slope_strides.row : nullptr,
-          a.cols);
+    const auto slopes = [&](int f) {
+      return e.slope ? e.slope + f * e.slope_strides.plane + y * e.slope_strides.row : nullptr;
+    };
+    float* out = a.out + y * a.out_strides.row;
+    if (a.cols == 1) {
+      act({out, slopes(0), a.out_strides.plane, e.slope_strides.plane}, a.n_filters);
+      continue;
+    }
+    for (int f = 0; f < a.n_filters; f++)
+      act({out + f * a.out_strides.plane, slopes(f), a.out_strides.col, e.slope_strides.col}, a.cols);
   }
 }
 
