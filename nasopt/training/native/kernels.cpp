@@ -10,12 +10,42 @@ namespace {
 
 // ---- Convolutions ---------------------------------------------------------------------------------------
 
+// What becomes of a sum: activated, or left for it; multiplied by a slope, stored or of a value.
+enum class Finish { none, relu, stored, relu_slope, sigmoid_slope, tanh_slope };
+constexpr bool is_forward(Finish finish) { return finish <= Finish::relu; }
+
+template <Finish F>
+INLINE Vector finish(Vector sum, const float* at) {
+  if constexpr (F == Finish::none) return sum;
+  if constexpr (F == Finish::relu) return max(0.0f, sum);
+  const Vector y = load(at);
+  if constexpr (F == Finish::relu_slope) return y > 0.0f ? sum : Vector{};
+  if constexpr (F == Finish::sigmoid_slope) return sum * (y - y * y);
+  if constexpr (F == Finish::tanh_slope) return sum * (1.0f - y * y);
+  return sum * y;
+}
+
+// Calls body(the backward Finish of a slope, as a constant).
+template <Finish F>
+struct Constant {
+  static constexpr Finish value = F;
+};
+template <typename Body>
+INLINE void with_slope(Slope slope, const Body& body) {
+  switch (slope) {
+    case Slope::relu: return body(Constant<Finish::relu_slope>{});
+    case Slope::sigmoid: return body(Constant<Finish::sigmoid_slope>{});
+    case Slope::tanh: return body(Constant<Finish::tanh_slope>{});
+    default: return body(Constant<Finish::stored>{});
+  }
+}
+
 // FB filters at XB neighbouring output pixels: FB * XB * 2 accumulators stay in registers over all taps.
-template <int FB, int XB, bool kForward>
+template <int FB, int XB, Finish F>
 INLINE void convolve_tile(const Conv& a, const float* in, float* out, const float* weights, const float* bias) {
   constexpr int kPixel = XB * 2;  // the vectors of XB pixels
   Vector sum[FB * kPixel];
-  repeat<FB * kPixel>(UNROLLED(i) { sum[i] = kForward ? splat(bias[i / kPixel]) : Vector{}; });
+  repeat<FB * kPixel>(UNROLLED(i) { sum[i] = is_forward(F) ? splat(bias[i / kPixel]) : Vector{}; });
   for (int t = 0; t < a.n_taps; t++) {
     const float* pixel = in + a.offsets[t];
     const auto value = UNROLLED(i) { return load(pixel + i / 2 * a.in_strides.col + i % 2 * kVector); };
@@ -39,39 +69,39 @@ INLINE void convolve_tile(const Conv& a, const float* in, float* out, const floa
   }
   repeat<FB * kPixel>(UNROLLED(i) {
     float* to = out + i / kPixel * a.out_strides.plane + i % kPixel / 2 * a.out_strides.col + i % 2 * kVector;
-    store(to, kForward ? sum[i] : sum[i] * load(to));
+    store(to, finish<F>(sum[i], to + a.to_slope));
   });
 }
 
-template <int FB, int MaxXB, bool kForward>
+template <int FB, int MaxXB, Finish F>
 INLINE void convolve_row(const Conv& a, const float* in, float* out, const float* weights, const float* bias) {
   for (int x = 0, n; x < a.cols; x += n) {
     n = next_block(a.cols - x, MaxXB);
     const float* from = in + x * a.in_strides.col;
     float* to = out + x * a.out_strides.col;
-    if (MaxXB >= 4 && n == 4) convolve_tile<FB, MaxXB >= 4 ? 4 : 1, kForward>(a, from, to, weights, bias);
-    else if (MaxXB >= 3 && n == 3) convolve_tile<FB, MaxXB >= 3 ? 3 : 1, kForward>(a, from, to, weights, bias);
-    else if (MaxXB >= 2 && n == 2) convolve_tile<FB, MaxXB >= 2 ? 2 : 1, kForward>(a, from, to, weights, bias);
-    else convolve_tile<FB, 1, kForward>(a, from, to, weights, bias);
+    if (MaxXB >= 4 && n == 4) convolve_tile<FB, MaxXB >= 4 ? 4 : 1, F>(a, from, to, weights, bias);
+    else if (MaxXB >= 3 && n == 3) convolve_tile<FB, MaxXB >= 3 ? 3 : 1, F>(a, from, to, weights, bias);
+    else if (MaxXB >= 2 && n == 2) convolve_tile<FB, MaxXB >= 2 ? 2 : 1, F>(a, from, to, weights, bias);
+    else convolve_tile<FB, 1, F>(a, from, to, weights, bias);
   }
 }
 
-template <bool kForward>
+template <Finish F>
 INLINE void convolve(const Conv& a, int y) {
   const float* in = a.in + y * a.in_strides.row;
   const float* weights = a.weights;
   for (int f = 0, n; f < a.n_filters; f += n) {
     n = next_block(a.n_filters - f, kMaxFilters);
     float* out = a.out + f * a.out_strides.plane + y * a.out_strides.row;
-    const float* bias = kForward ? a.bias + f : nullptr;
+    const float* bias = is_forward(F) ? a.bias + f : nullptr;
     // Fewer filters, more columns: eight accumulators or more hide the latency of a multiply-add.
     switch (n) {
-      case 1: convolve_row<1, 4, kForward>(a, in, out, weights, bias); break;
-      case 2: convolve_row<2, 3, kForward>(a, in, out, weights, bias); break;
-      case 3: convolve_row<3, 2, kForward>(a, in, out, weights, bias); break;
-      case 4: convolve_row<4, 1, kForward>(a, in, out, weights, bias); break;
-      case 5: convolve_row<5, 1, kForward>(a, in, out, weights, bias); break;
-      default: convolve_row<6, 1, kForward>(a, in, out, weights, bias); break;
+      case 1: convolve_row<1, 4, F>(a, in, out, weights, bias); break;
+      case 2: convolve_row<2, 3, F>(a, in, out, weights, bias); break;
+      case 3: convolve_row<3, 2, F>(a, in, out, weights, bias); break;
+      case 4: convolve_row<4, 1, F>(a, in, out, weights, bias); break;
+      case 5: convolve_row<5, 1, F>(a, in, out, weights, bias); break;
+      default: convolve_row<6, 1, F>(a, in, out, weights, bias); break;
     }
     weights += static_cast<std::int64_t>(n) * a.n_taps;
   }
@@ -80,79 +110,95 @@ INLINE void convolve(const Conv& a, int y) {
 // Kernels copy their arguments: stores through float pointers might change what a reference names.
 void backward(const Conv& arguments) {
   const Conv a = arguments;
-  for (int y = 0; y < a.rows; y++) convolve<false>(a, y);
+  with_slope(a.slope, [&](auto constant) __attribute__((always_inline)) {
+    for (int y = 0; y < a.rows; y++) convolve<decltype(constant)::value>(a, y);
+  });
 }
 
 // ---- Activations ----------------------------------------------------------------------------------------
 
 template <Activation A, typename V>
 INLINE V activation(const V& x, V& slope) {
-  V y;
-  switch (A) {
-    case Activation::relu:
-      slope = where_positive(x, ones(x), V{});
-      return at_least(0.0f, x);
-    case Activation::sigmoid:
-      y = sigmoid(x);
-      slope = y - y * y;
-      return y;
-    case Activation::tanh:
-      y = tanh(x);
-      slope = 1.0f - y * y;
-      return y;
-    case Activation::swish: {
-      const V s = sigmoid(x);
-      y = x * s;
-      slope = s + y * (1.0f - s);
-      return y;
-    }
-    default:
-      return gelu(x, slope);
-  }
+  if constexpr (A == Activation::sigmoid) return sigmoid(x);
+  if constexpr (A == Activation::tanh) return tanh(x);
+  if constexpr (A == Activation::gelu) return gelu(x, slope);
+  const V s = sigmoid(x), y = x * s;
+  slope = s + y * (1.0f - s);
+  return y;
 }
 
-template <Activation A, int N>
-INLINE void activate_pack(float* values, float* slopes) {
+// A run of pixels to activate in place: from pixel to pixel, steps in floats. Slopes are stored where there is a place.
+struct Run {
+  float* values;
+  float* slopes;
+  std::int64_t step, slope_step;
+};
+
+template <Activation A, int Pixels>
+INLINE void activate_pixels(const Run& run, int first) {
+  constexpr int N = 2 * Pixels;
+  float* values = run.values + first * run.step;
   Pack<N> x, slope;
-  repeat<N>(UNROLLED(i) { x.v[i] = load(values + i * kVector); });
+  repeat<N>(UNROLLED(i) { x.v[i] = load(values + i / 2 * run.step + i % 2 * kVector); });
   const Pack<N> y = activation<A>(x, slope);
-  repeat<N>(UNROLLED(i) { store(values + i * kVector, y.v[i]); });
-  if (slopes) repeat<N>(UNROLLED(i) { store(slopes + i * kVector, slope.v[i]); });
+  repeat<N>(UNROLLED(i) { store(values + i / 2 * run.step + i % 2 * kVector, y.v[i]); });
+  if (slope_of(A) != Slope::stored || !run.slopes) return;
+  float* slopes = run.slopes + first * run.slope_step;
+  repeat<N>(UNROLLED(i) { store(slopes + i / 2 * run.slope_step + i % 2 * kVector, slope.v[i]); });
 }
 
-// Activates `n` pixels in place; their slopes go to `slopes`, if there is such a place.
 template <Activation A>
-void activate(float* values, float* slopes, int n) {
-  for (int i = 0; i + 2 <= n; i += 2) activate_pack<A, 4>(values + i * kLanes, slopes ? slopes + i * kLanes : nullptr);
-  if (n % 2) activate_pack<A, 2>(values + (n - 1) * kLanes, slopes ? slopes + (n - 1) * kLanes : nullptr);
+void activate(const Run& arguments, int n) {
+  const Run run = arguments;
+  constexpr int kPixels = A == Activation::tanh ? 2 : 3;  // as many as 16 registers bear
+  int i = 0;
+  for (; i + kPixels <= n; i += kPixels) activate_pixels<A, kPixels>(run, i);
+  if (n - i == 2) activate_pixels<A, 2>(run, i);
+  if (n - i == 1) activate_pixels<A, 1>(run, i);
 }
 
-using Activate = void (*)(float*, float*, int);
-constexpr Activate kActivate[kActivations] = {activate<Activation::relu>, activate<Activation::sigmoid>,
-                                              activate<Activation::tanh>, activate<Activation::swish>,
-                                              activate<Activation::gelu>};
+using Activate = void (*)(const Run&, int);
+constexpr Activate kActivate[kActivations] = {nullptr, activate<Activation::sigmoid>, activate<Activation::tanh>,
+                                              activate<Activation::swish>, activate<Activation::gelu>};
 
 void forward(const Conv& arguments, const Epilogue& e) {
   const Conv a = arguments;
+  if (e.activation == Activation::relu) {
+    for (int y = 0; y < a.rows; y++) convolve<Finish::relu>(a, y);
+    return;
+  }
   const Activate act = kActivate[static_cast<int>(e.activation)];
-  for (int y = 0; y < a.rows; y++) {
-    convolve<true>(a, y);
-    for (int f = 0; f < a.n_filters; f++)  // while the row is in the first cache
-      act(a.out + f * a.out_strides.plane + y * a.out_strides.row,
-          e.slope ? e.slope + f * e.slope_strides.plane + y * e.slope_strides.row : nullptr,
-          a.cols);
+  for (int y = 0; y < a.rows; y++) {  // a row's sums are activated while they are in the first cache
+    convolve<Finish::none>(a, y);
+    const auto slopes = [&](int f) {
+      return e.slope ? e.slope + f * e.slope_strides.plane + y * e.slope_strides.row : nullptr;
+    };
+    float* out = a.out + y * a.out_strides.row;
+    if (a.cols == 1) {
+      act({out, slopes(0), a.out_strides.plane, e.slope_strides.plane}, a.n_filters);
+      continue;
+    }
+    for (int f = 0; f < a.n_filters; f++)
+      act({out + f * a.out_strides.plane, slopes(f), a.out_strides.col, e.slope_strides.col}, a.cols);
   }
 }
 
 // ---- Gradients of weights -------------------------------------------------------------------------------
 
+constexpr int most_taps(int filters) { return filters == 1 ? 8 : filters == 2 ? 6 : filters == 3 ? 4 : 3; }
+
+// Whether a tile has registers for the biases' sums too, as one tap more.
+constexpr bool has_room(int filters, int taps) { return filters * (taps + 1) <= 12; }
+
 // FB filters by TB taps over the rows [y, end): FB * TB accumulators stay in registers.
-template <int FB, int TB>
+template <int FB, int TB, bool kBias>
 INLINE void weight_tile(const WeightGradient& a, int f, int t, int y, int end) {
   float* sums = a.sums + (static_cast<std::int64_t>(f) * a.n_taps + t) * kVector;
   const std::int64_t next_filter = static_cast<std::int64_t>(a.n_taps) * kVector;
   Vector sum[FB * TB];
   repeat<FB * TB>(UNROLLED(i) { sum[i] = load(sums + i / TB * next_filter + i % TB * kVector); });
+  Vector bias[FB];
+  if constexpr (kBias) repeat<FB>(UNROLLED(i) { bias[i] = load(a.bias_sums + (f + i) * kVector); });
   const float* in[TB];
   repeat<TB>(UNROLLED(j) { in[j] = a.in + a.offsets[t + j]; });
   for (; y < end; y++) {
@@ -165,27 +211,47 @@ INLINE void weight_tile(const WeightGradient& a, int f, int t, int y, int end) {
         repeat<FB>(UNROLLED(i) {
           const Vector d = load(delta + i * a.delta_strides.plane + v * kVector);
           repeat<TB>(UNROLLED(j) { sum[i * TB + j] += d * values[j]; });
+          if constexpr (kBias) bias[i] += d;
         });
       });
   }
   repeat<FB * TB>(UNROLLED(i) { store(sums + i / TB * next_filter + i % TB * kVector, sum[i]); });
+  if constexpr (kBias) repeat<FB>(UNROLLED(i) { store(a.bias_sums + (f + i) * kVector, bias[i]); });
 }
 
-template <int FB, int MaxTB>
+template <int FB, int TB>
+INLINE void weight_tile(const WeightGradient& a, int f, int t, int y, int end) {
+  if constexpr (TB > most_taps(FB)) return;
+  else if (has_room(FB, TB) && t == 0) weight_tile<FB, TB, has_room(FB, TB)>(a, f, t, y, end);
+  else weight_tile<FB, TB, false>(a, f, t, y, end);
+}
+
+template <int FB>
 INLINE void weight_tiles(const WeightGradient& a, int f, int y, int end) {
   for (int t = 0, n; t < a.n_taps; t += n) {
-    n = next_block(a.n_taps - t, MaxTB);
+    n = next_block(a.n_taps - t, most_taps(FB));
     switch (n) {
       case 1: weight_tile<FB, 1>(a, f, t, y, end); break;
       case 2: weight_tile<FB, 2>(a, f, t, y, end); break;
       case 3: weight_tile<FB, 3>(a, f, t, y, end); break;
-      case 4: weight_tile<FB, MaxTB >= 4 ? 4 : 1>(a, f, t, y, end); break;
-      case 5: weight_tile<FB, MaxTB >= 5 ? 5 : 1>(a, f, t, y, end); break;
-      case 6: weight_tile<FB, MaxTB >= 6 ? 6 : 1>(a, f, t, y, end); break;
-      case 7: weight_tile<FB, MaxTB >= 7 ? 7 : 1>(a, f, t, y, end); break;
-      default: weight_tile<FB, MaxTB >= 8 ? 8 : 1>(a, f, t, y, end); break;
+      case 4: weight_tile<FB, 4>(a, f, t, y, end); break;
+      case 5: weight_tile<FB, 5>(a, f, t, y, end); break;
+      case 6: weight_tile<FB, 6>(a, f, t, y, end); break;
+      case 7: weight_tile<FB, 7>(a, f, t, y, end); break;
+      default: weight_tile<FB, 8>(a, f, t, y, end); break;
     }
   }
+}
+
+void bias_gradient(const WeightGradient& a, int f, int y, int end) {
+  Vector sum[4] = {load(a.bias_sums + f * kVector)};
+  for (; y < end; y++) {
+    const float* delta = a.delta + f * a.delta_strides.plane + y * a.delta_strides.row;
+    int x = 0;
+    for (; x + 2 <= a.cols; x += 2) repeat<4>(UNROLLED(v) { sum[v] += load(delta + x * kLanes + v * kVector); });
+    if (x < a.cols) repeat<2>(UNROLLED(v) { sum[v] += load(delta + x * kLanes + v * kVector); });
+  }
+  store(a.bias_sums + f * kVector, (sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
 void weight_gradient(const WeightGradient& arguments) {
@@ -200,22 +266,13 @@ void weight_gradient(const WeightGradient& arguments) {
     for (int f = 0, n; f < a.n_filters; f += n) {
       n = next_block(a.n_filters - f, 4);
       switch (n) {
-        case 1: weight_tiles<1, 8>(a, f, y, end); break;
-        case 2: weight_tiles<2, 6>(a, f, y, end); break;
-        case 3: weight_tiles<3, 4>(a, f, y, end); break;
-        default: weight_tiles<4, 3>(a, f, y, end); break;
+        case 1: weight_tiles<1>(a, f, y, end); break;
+        case 2: weight_tiles<2>(a, f, y, end); break;
+        case 3: weight_tiles<3>(a, f, y, end); break;
+        default: weight_tiles<4>(a, f, y, end); break;
       }
-      for (int i = f; i < f + n; i++) {
-        Vector sum[4] = {load(a.bias_sums + i * kVector)};
-        for (int row = y; row < end; row++) {
-          const float* delta = a.delta + i * a.delta_strides.plane + row * a.delta_strides.row;
-          int x = 0;
-          for (; x + 2 <= a.cols; x += 2)
-            repeat<4>(UNROLLED(v) { sum[v] += load(delta + x * kLanes + v * kVector); });
-          if (x < a.cols) repeat<2>(UNROLLED(v) { sum[v] += load(delta + x * kLanes + v * kVector); });
-        }
-        store(a.bias_sums + i * kVector, (sum[0] + sum[1]) + (sum[2] + sum[3]));
-      }
+      if (has_room(n, next_block(a.n_taps, most_taps(n)))) continue;
+      for (int i = f; i < f + n; i++) bias_gradient(a, i, y, end);
     }
   }
 }
@@ -261,19 +318,21 @@ void pool(const Maps& m, float* means, std::int64_t means_plane) {
   }
 }
 
-void unpool(const Maps& m, const float* means_delta, std::int64_t means_plane) {
+void unpool(const Maps& m, Slope slope, const float* means_delta, std::int64_t means_plane) {
   const float share = 1.0f / (static_cast<float>(m.rows) * static_cast<float>(m.cols));
-  for (int c = 0; c < m.channels; c++) {
-    const Vector d0 = load(means_delta + c * means_plane) * share;
-    const Vector d1 = load(means_delta + c * means_plane + kVector) * share;
-    for (int y = 0; y < m.rows; y++) {
-      float* row = m.values + c * m.strides.plane + y * m.strides.row;
-      for (int x = 0; x < m.cols; x++, row += m.strides.col) {
-        store(row, load(row) * d0);
-        store(row + kVector, load(row + kVector) * d1);
+  with_slope(slope, [&](auto constant) __attribute__((always_inline)) {
+    for (int c = 0; c < m.channels; c++) {
+      const Vector d0 = load(means_delta + c * means_plane) * share;
+      const Vector d1 = load(means_delta + c * means_plane + kVector) * share;
+      for (int y = 0; y < m.rows; y++) {
+        float* row = m.values + c * m.strides.plane + y * m.strides.row;
+        for (int x = 0; x < m.cols; x++, row += m.strides.col) {
+          store(row, finish<decltype(constant)::value>(d0, row));
+          store(row + kVector, finish<decltype(constant)::value>(d1, row + kVector));
+        }
       }
     }
-  }
+  });
 }
 
 // Writes the exponentials of the logits less their maximum; gives these, their sums and the predicted classes.
@@ -315,70 +374,82 @@ Loss loss(const Logits& a, const std::int32_t* labels, int n_valid, std::int32_t
       store(p, load(p) * load(total + v));
     }
   for (int i = 0; i < n_valid; i++) a.probabilities[labels[i] * kLanes + i] -= a.scale;
-  for (int k = 0; k < a.n_classes; k++)
-    for (int v = 0; v < kLanes; v += kVector) {
-      float* delta = a.delta + k * a.plane + v;
-      store(delta, load(delta) * load(a.probabilities + k * kLanes + v));
-    }
+  const float* slopes = a.slope == Slope::stored ? a.delta : a.values;
+  with_slope(a.slope, [&](auto constant) __attribute__((always_inline)) {
+    for (int k = 0; k < a.n_classes; k++)
+      for (int v = 0; v < kLanes; v += kVector)
+        store(a.delta + k * a.plane + v,
+              finish<decltype(constant)::value>(load(a.probabilities + k * kLanes + v), slopes + k * a.plane + v));
+  });
   return result;
 }
 
 // ---- Input ----------------------------------------------------------------------------------------------
 
-// Bytes (lanes, pixels) to (pixels, lanes), by three rounds of interleaving 8 lanes: 16 would not fit 16 registers.
-INLINE void transpose(const std::uint8_t* const* rows, std::int64_t n, std::uint8_t* out) {
-  constexpr int kBlock = 8;
-  std::int64_t p = 0;
-  for (; p + 16 <= n; p += 16)
-    for (int lane = 0; lane < kLanes; lane += kBlock) {
-      Bytes16 a[kBlock], b[kBlock];
-      repeat<kBlock>(UNROLLED(i) { __builtin_memcpy(&a[i], rows[lane + i] + p, 16); });
-      repeat<3>([&](int) __attribute__((always_inline)) {
-        repeat<kBlock / 2>(UNROLLED(i) {
-          b[2 * i] = interleave_low(a[i], a[i + kBlock / 2]);
-          b[2 * i + 1] = interleave_high(a[i], a[i + kBlock / 2]);
-        });
-        repeat<kBlock>(UNROLLED(i) { a[i] = b[i]; });
-      });
-      std::uint8_t* to = out + p * kLanes + lane;
-      repeat<kBlock>(UNROLLED(i) {  // two pixels of 8 lanes each
-        __builtin_memcpy(to + 2 * i * kLanes, reinterpret_cast<const std::uint8_t*>(&a[i]), 8);
-        __builtin_memcpy(to + (2 * i + 1) * kLanes, reinterpret_cast<const std::uint8_t*>(&a[i]) + 8, 8);
-      });
-    }
-  for (; p < n; p++)
-    for (int lane = 0; lane < kLanes; lane++) out[p * kLanes + lane] = rows[lane][p];
+constexpr float kByteScale = 1.0f / 255.0f;
+
+// Eight bytes, in words, to floats from 0 to 1: 2^23 + b is a float whose lowest bits are b.
+INLINE void store_scaled(float* to, Words8 bytes) {
+  constexpr Words8 kExponent = {0x4b00, 0x4b00, 0x4b00, 0x4b00, 0x4b00, 0x4b00, 0x4b00, 0x4b00};
+  const Words8 halves[2] = {interleave_low(bytes, kExponent), interleave_high(bytes, kExponent)};
+  repeat<2>(UNROLLED(i) {
+    reinterpret_cast<Floats4*>(to)[i] = (reinterpret_cast<const Floats4&>(halves[i]) - 8388608.0f) * kByteScale;
+  });
 }
 
-void load_images(Pixels pixels, const std::int64_t* index, int n_valid, int n_next, const ImageMap& map) {
+// 16 pixels of 8 images, transposed by three rounds of interleaving: 16 images would not fit 16 registers.
+INLINE void load_block(const std::uint8_t* const* images, std::int64_t pixel, float* const* to, int lane) {
+  constexpr int kBlock = 8;
+  Bytes16 a[kBlock], b[kBlock];
+  repeat<kBlock>(UNROLLED(i) { __builtin_memcpy(&a[i], images[lane + i] + pixel, 16); });
+  repeat<3>([&](int) __attribute__((always_inline)) {
+    repeat<kBlock / 2>(UNROLLED(i) {
+      b[2 * i] = interleave_low(a[i], a[i + kBlock / 2]);
+      b[2 * i + 1] = interleave_high(a[i], a[i + kBlock / 2]);
+    });
+    repeat<kBlock>(UNROLLED(i) { a[i] = b[i]; });
+  });
+  repeat<kBlock>(UNROLLED(i) {  // two pixels of 8 images each
+    store_scaled(to[2 * i] + lane, words(interleave_low(a[i], Bytes16{})));
+    store_scaled(to[2 * i + 1] + lane, words(interleave_high(a[i], Bytes16{})));
+  });
+}
+
+void load_images(Pixels pixels, const std::int64_t* index, int n_valid, const Maps& map) {
   const std::int64_t n = static_cast<std::int64_t>(map.channels) * map.rows * map.cols;
-  std::int64_t image[kLanes];
-  for (int i = 0; i < kLanes; i++) image[i] = index[i < n_valid ? i : n_valid - 1] * n;
+  const std::int64_t row_gap = map.strides.row - map.cols * kLanes, plane_gap = map.strides.plane - map.rows * map.strides.row;
+  float* at = map.values;
+  int x = 0, y = 0;
+  const auto next_pixel = [&] {
+    float* here = at;
+    at += kLanes;
+    if (++x == map.cols) x = 0, y++, at += row_gap;
+    if (y == map.rows) y = 0, at += plane_gap;
+    return here;
+  };
+  const auto image = [&](int lane) { return index[lane < n_valid ? lane : n_valid - 1] * n; };
   if (pixels.bytes) {
-    const std::uint8_t* rows[kLanes];
-    for (int i = 0; i < kLanes; i++) rows[i] = pixels.bytes + image[i];
-    transpose(rows, n, map.scratch);
-  }
-  // Images lie all over the memory: the next ones are asked for a few cache lines a row, while rows are written.
-  const std::int64_t n_bytes = pixels.bytes ? n : 4 * n, n_lines = (n_bytes + 63) / 64 * n_next;
-  const std::int64_t n_rows = static_cast<std::int64_t>(map.channels) * map.rows, lines_a_row = n_lines / n_rows + 1;
-  const auto* memory = pixels.bytes ? pixels.bytes : reinterpret_cast<const std::uint8_t*>(pixels.floats);
-  std::int64_t p = 0, line = 0, lane = n_valid;
-  for (int c = 0; c < map.channels; c++)
-    for (int y = 0; y < map.rows; y++) {
-      for (std::int64_t i = 0; i < lines_a_row && lane < n_valid + n_next; i++) {
-        __builtin_prefetch(memory + index[lane] * n_bytes + line);
-        if ((line += 64) >= n_bytes) line = 0, lane++;
-      }
-      float* out = map.out + c * map.strides.plane + y * map.strides.row;
-      const std::int64_t n_row = static_cast<std::int64_t>(map.cols) * kLanes;
-      if (pixels.bytes)
-        for (std::int64_t i = 0; i < n_row; i += kVector) store(out + i, from_bytes(map.scratch + p * kLanes + i) * (1.0f / 255.0f));
-      else
-        for (int x = 0; x < map.cols; x++)
-          for (int i = 0; i < kLanes; i++) out[x * kLanes + i] = pixels.floats[image[i] + p + x];
-      p += map.cols;
+    constexpr int kBlock = 16;
+    const std::uint8_t* images[kLanes];
+    for (int i = 0; i < kLanes; i++) images[i] = pixels.bytes + image(i);
+    std::int64_t p = 0;
+    for (; p + kBlock <= n; p += kBlock) {
+      float* to[kBlock];
+      for (float*& pixel : to) pixel = next_pixel();
+      for (int lane = 0; lane < kLanes; lane += 8) load_block(images, p, to, lane);
     }
+    for (; p < n; p++) {
+      float* to = next_pixel();
+      for (int i = 0; i < kLanes; i++) to[i] = images[i][p] * kByteScale;
+    }
+  } else {
+    const float* images[kLanes];
+    for (int i = 0; i < kLanes; i++) images[i] = pixels.floats + image(i);
+    for (std::int64_t p = 0; p < n; p++) {
+      float* to = next_pixel();
+      for (int i = 0; i < kLanes; i++) to[i] = images[i][p];
+    }
+  }
 }
 
 // ---- Peak -----------------------------------------------------------------------------------------------

@@ -15,6 +15,14 @@ namespace nasopt {
 enum class Activation : int { relu, sigmoid, tanh, swish, gelu };
 constexpr int kActivations = 5;
 
+// How the backward kernels get an activation's derivative, the slope: some are functions of the activated value, and
+// then gradients take the values' place; the others are stored by `forward`, and gradients take theirs.
+enum class Slope : int { stored, relu, sigmoid, tanh };
+constexpr Slope slope_of(Activation a) {
+  return a == Activation::relu ? Slope::relu : a == Activation::sigmoid ? Slope::sigmoid
+         : a == Activation::tanh ? Slope::tanh : Slope::stored;
+}
+
 // Steps through a map, in floats.
 struct Strides {
   std::int64_t plane, row, col;
@@ -30,9 +38,11 @@ struct Conv {
   const std::int32_t* offsets;
   int n_taps, n_filters, rows, cols;
   Strides in_strides, out_strides;
+  Slope slope;            // backward only
+  std::int64_t to_slope;  // backward only: from an output to its slope, or to the value that gives it
 };
 
-// Forward only: the activation of the output, and where its derivative goes (null: not wanted).
+// Forward only: the activation of the output, and where its slope goes, if it is a stored one (null: not wanted).
 struct Epilogue {
   Activation activation;
   float* slope;
@@ -55,14 +65,6 @@ struct Pixels {
   const float* floats;
 };
 
-// A map to fill with images.
-struct ImageMap {
-  float* out;
-  int channels, rows, cols;
-  Strides strides;
-  std::uint8_t* scratch;  // channels * rows * cols * lanes bytes, and 256 more
-};
-
 struct Maps {
   float* values;
   int channels, rows, cols;
@@ -71,7 +73,8 @@ struct Maps {
 
 struct Logits {
   const float* values;
-  float* delta;  // slopes on entry, gradients times `scale` on return; null in an evaluation
+  Slope slope;
+  float* delta;  // stored slopes on entry, gradients times `scale` on return; null in an evaluation
   float* probabilities;
   std::int64_t plane;  // from class to class, in the first two; a chunk's lanes in the third
   int n_classes;
@@ -92,16 +95,15 @@ struct Kernels {
   int lanes;   // images in a chunk
   int vector;  // floats in a vector
   void (*forward)(const Conv&, const Epilogue&);
-  // out = convolution * out, where out held the slopes of the layer before.
+  // out = convolution * slope of the layer before.
   void (*backward)(const Conv&);
   void (*weight_gradient)(const WeightGradient&);
-  // Means of the maps' pixels; and back, multiplying the slopes in `delta`.
+  // Means of the maps' pixels; and back, multiplying by the slopes that the maps hold, or whose values they do.
   void (*pool)(const Maps& maps, float* means, std::int64_t means_plane);
-  void (*unpool)(const Maps& delta, const float* means_delta, std::int64_t means_plane);
+  void (*unpool)(const Maps& delta, Slope slope, const float* means_delta, std::int64_t means_plane);
   Loss (*loss)(const Logits&, const std::int32_t* labels, int n_valid, std::int32_t* classes);
-  // Lane i shows image index[i] of `pixels`; lanes from n_valid on repeat the last one. The next n_next images
-  // of the index are fetched into the cache meanwhile.
-  void (*load_images)(Pixels pixels, const std::int64_t* index, int n_valid, int n_next, const ImageMap&);
+  // Lane i shows image index[i] of `pixels`; lanes from n_valid on repeat the last one.
+  void (*load_images)(Pixels pixels, const std::int64_t* index, int n_valid, const Maps&);
   // Sums each of the n vectors to a scalar.
   void (*reduce)(const float* sums, float* gradient, std::int64_t n);
   void (*adamw)(const AdamW&, const float* gradient, float* weight, float* mean, float* square, std::int64_t n);

@@ -40,7 +40,7 @@ Network::Network(const Kernels& kernels, const NetworkSpec& spec) : kernels_(ker
     return i < spec.convolutions.size() && spec.convolutions[i].stride == 1 ? spec.convolutions[i].kernel : 1;
   };
   for (std::size_t i = 0; i <= spec.convolutions.size(); i++) {
-    const int before = (border(i) - 1) / 2, after = border(i) / 2;
+    int before = (border(i) - 1) / 2, after = border(i) / 2;
     if (i == 0) {
       values_.push_back(make_map(shape, before, after));
       deltas_.push_back({});
@@ -54,20 +54,27 @@ Network::Network(const Kernels& kernels, const NetworkSpec& spec) : kernels_(ker
     require(layer.stride == 1 || (k <= shape.rows && k <= shape.cols), "a kernel exceeds its input");
     shape.channels = layer.filters;
     if (layer.stride == 2) shape.rows = (shape.rows - k) / 2 + 1, shape.cols = (shape.cols - k) / 2 + 1;
+    const int delta_before = layer.stride == 1 ? k / 2 : (k - 1) / 2, delta_after = k - 1 - delta_before;
+    const bool in_place = slope_of(layer.activation) != Slope::stored;
+    if (in_place) before = std::max(before, delta_before), after = std::max(after, delta_after);
     values_.push_back(make_map(shape, before, after));
-    deltas_.push_back(layer.stride == 1 ? make_map(shape, k / 2, (k - 1) / 2) : make_map(shape, (k - 1) / 2, k / 2));
+    deltas_.push_back(in_place ? values_.back() : make_map(shape, delta_before, delta_after));
   }
   for (int n : {shape.channels, spec.hidden_units, spec.n_classes}) {
     values_.push_back(make_map({n, 1, kSlots}, 0, 0));
     deltas_.push_back(make_map({n, 1, kSlots}, 0, 0));
   }
   const std::size_t n_conv = spec.convolutions.size();
+  const auto slope = [&](std::size_t map) {
+    if (map == n_conv + 1) return Slope::stored;  // means have no activation: `backward` stores a slope of 1
+    return slope_of(map <= n_conv ? spec.convolutions[map - 1].activation : spec.final_activation);
+  };
   for (std::size_t i = 0; i < n_conv + 2; i++) {
     const std::size_t from = i < n_conv ? i : i + 1;  // the dense layers start at the means
     const LayerSpec layer = i < n_conv ? spec.convolutions[i]
                                        : LayerSpec{1, values_[from + 1].shape.channels, 1, spec.final_activation};
     layers_.push_back(make_layer(values_[from], values_[from + 1], deltas_[from + 1], layer));
-    if (i > 0) add_input_gradients(layers_[i], deltas_[from], deltas_[from + 1], layer);
+    if (i > 0) add_input_gradients(layers_[i], values_[from], deltas_[from], deltas_[from + 1], layer, slope(from));
     if (i >= n_conv) layers_[i].conv.cols = layers_[i].input_gradients[0].conv.cols = 1;  // a slot at a time
   }
   const auto reserve = [&](std::int64_t floats) {
@@ -76,10 +83,8 @@ Network::Network(const Kernels& kernels, const NetworkSpec& spec) : kernels_(ker
     if (memory_size_ > kMaxFloats) throw std::overflow_error("the network needs more than 8 GiB");
     return start;
   };
-  const Shape& image = spec.image;
   probabilities_ = reserve(std::int64_t{spec.n_classes} * kernels.lanes);
   sums_ = reserve(n_weights_ * kernels.vector);
-  scratch_ = reserve(std::int64_t{image.channels} * image.rows * image.cols * kernels.lanes / 4 + 64);
   storage_ = std::make_unique<float[]>(memory_size_ + kAlignment);  // zeros: the borders stay so
   memory_ = storage_.get();
   while (reinterpret_cast<std::uintptr_t>(memory_) % (kAlignment * sizeof(float))) memory_++;
@@ -126,14 +131,15 @@ Network::Layer Network::make_layer(const Map& in, const Map& out, const Map& del
 
   const Strides steps = {in.strides.plane, in.strides.row * spec.stride, in.strides.col * spec.stride};
   layer.conv = {nullptr,       nullptr,        nullptr, nullptr,    nullptr, n_taps, spec.filters, out.shape.rows,
-                out.shape.cols, steps, out.strides};
+                out.shape.cols, steps, out.strides, Slope::stored, 0};
   layer.epilogue = {spec.activation, nullptr, delta.strides};
   layer.gradient = {nullptr, nullptr,        nullptr,        nullptr, nullptr, n_taps, spec.filters,
                     out.shape.rows, out.shape.cols, steps,   delta.strides};
   return layer;
 }
 
-void Network::add_input_gradients(Layer& layer, const Map& in_delta, const Map& delta, const LayerSpec& spec) {
+void Network::add_input_gradients(Layer& layer, const Map& in, const Map& in_delta, const Map& delta,
+                                  const LayerSpec& spec, Slope slope) {
   const int k = spec.kernel, s = spec.stride, before = s == 1 ? (k - 1) / 2 : 0;
   const int n_in = in_delta.shape.channels, n_out = delta.shape.channels;
   // An input pixel of stride 2 meets the kernel's rows and columns of its own parity only.
@@ -158,7 +164,7 @@ void Network::add_input_gradients(Layer& layer, const Map& in_delta, const Map& 
       const Strides& to = in_delta.strides;
       part.conv = {nullptr, nullptr, nullptr, nullptr, nullptr, static_cast<int>(taps.size()), n_in,
                    (in_delta.shape.rows - py + s - 1) / s, (in_delta.shape.cols - px + s - 1) / s, delta.strides,
-                   {to.plane, to.row * s, to.col * s}};
+                   {to.plane, to.row * s, to.col * s}, slope, slope == Slope::stored ? 0 : in.start - in_delta.start};
       layer.input_gradients.push_back(std::move(part));
     }
 }
@@ -199,11 +205,16 @@ void Network::pack() {
   }
 }
 
+void Network::Ahead::fetch() {
+  constexpr int kLines = 16;  // about as many as a core waits for at a time
+  for (int i = 0; i < kLines && index < end; i++) {
+    __builtin_prefetch(memory + *index * image_bytes + line);
+    if ((line += 64) >= image_bytes) line = 0, index++;
+  }
+}
+
 void Network::forward(const Images& images, const Chunk& chunk, bool with_slopes) {
-  const Map& image = values_[0];
-  kernels_.load_images(images.pixels, chunk.index, chunk.n, chunk.n_next,
-                       {at(image.start), image.shape.channels, image.shape.rows, image.shape.cols, image.strides,
-                        reinterpret_cast<std::uint8_t*>(at(scratch_))});
+  kernels_.load_images(images.pixels, chunk.index, chunk.n, maps_at(values_[0]));
   const std::size_t n_conv = spec_.convolutions.size();
   const int slot_start = chunk.slot * kernels_.lanes;
   for (std::size_t i = 0; i < layers_.size(); i++) {
@@ -214,6 +225,7 @@ void Network::forward(const Images& images, const Chunk& chunk, bool with_slopes
     if (i >= n_conv) conv.in += slot_start, conv.out += slot_start, epilogue.slope += slot_start;
     if (!with_slopes) epilogue.slope = nullptr;
     kernels_.forward(conv, epilogue);
+    ahead_.fetch();
   }
 }
 
@@ -222,7 +234,7 @@ Loss Network::loss(const Images& images, const Chunk& chunk, bool with_delta, fl
   for (int i = 0; i < chunk.n; i++) labels[i] = static_cast<std::int32_t>(images.labels[chunk.index[i]]);
   const int slot_start = chunk.slot * kernels_.lanes;
   const Map& logits = values_.back();
-  return kernels_.loss({at(logits.start) + slot_start, with_delta ? at(deltas_.back().start) + slot_start : nullptr,
+  return kernels_.loss({at(logits.start) + slot_start, slope_of(spec_.final_activation), with_delta ? at(deltas_.back().start) + slot_start : nullptr,
                         at(probabilities_), logits.strides.plane, spec_.n_classes, scale},
                        labels, chunk.n, classes);
 }
@@ -234,12 +246,13 @@ void Network::backward(const Chunk& chunk) {
   for (int c = 0; c < means.shape.channels; c++)  // means have no activation: their slope is 1
     std::fill_n(at(means.start) + slot_start + c * means.strides.plane, kernels_.lanes, 1.0f);
   for (std::size_t i = layers_.size(); i-- > 0;) {
-    if (i + 1 == n_conv) kernels_.unpool(maps_at(deltas_[n_conv]), at(means.start) + slot_start, means.strides.plane);
-    if (i < n_conv) kernels_.weight_gradient(layers_[i].gradient);
+    if (i + 1 == n_conv) kernels_.unpool(maps_at(deltas_[n_conv]), slope_of(spec_.convolutions.back().activation), at(means.start) + slot_start, means.strides.plane);
+    if (i < n_conv) kernels_.weight_gradient(layers_[i].gradient), ahead_.fetch();
     for (const InputGradient& part : layers_[i].input_gradients) {
       Conv conv = part.conv;
       if (i >= n_conv) conv.in += slot_start, conv.out += slot_start;
       kernels_.backward(conv);
+      ahead_.fetch();
     }
   }
 }
@@ -259,9 +272,14 @@ Totals Network::accumulate(const Images& images, const std::int64_t* index, std:
   const auto size = [&](std::int64_t first) {
     return static_cast<int>(std::clamp<std::int64_t>(n - first, 0, kernels_.lanes));
   };
+  const Pixels& pixels = images.pixels;
+  const auto* memory = pixels.bytes ? pixels.bytes : reinterpret_cast<const std::uint8_t*>(pixels.floats);
+  const Shape& image = spec_.image;
+  const std::int64_t n_pixels = std::int64_t{image.channels} * image.rows * image.cols;
   Chunk chunk = {};
   for (std::int64_t first = 0; first < n; first += chunk.n) {
     chunk = {index + first, size(first), size(first + kernels_.lanes), chunk.slot};
+    ahead_ = {memory, n_pixels * (pixels.bytes ? 1 : 4), chunk.index + chunk.n, chunk.index + chunk.n + chunk.n_next, 0};
     forward(images, chunk, true);
     const Loss part = loss(images, chunk, true, 1.0f / static_cast<float>(n), nullptr);
     totals.loss_sum += part.sum;

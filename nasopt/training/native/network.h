@@ -76,6 +76,14 @@ class Network {
     const std::int64_t* index;
     int n, n_next, slot;
   };
+  // The next chunk's images lie anywhere in memory: they are asked for a few cache lines at a time, between kernels.
+  struct Ahead {
+    const std::uint8_t* memory;
+    std::int64_t image_bytes;
+    const std::int64_t *index, *end;
+    std::int64_t line;
+    void fetch();
+  };
   struct Map {
     Shape shape;
     Strides strides;
@@ -99,7 +107,8 @@ class Network {
 
   Map make_map(Shape shape, int before, int after);
   Layer make_layer(const Map& in, const Map& out, const Map& delta, const LayerSpec& spec);
-  void add_input_gradients(Layer& layer, const Map& in_delta, const Map& delta, const LayerSpec& spec);
+  void add_input_gradients(Layer& layer, const Map& in, const Map& in_delta, const Map& delta, const LayerSpec& spec,
+                           Slope slope);  // of the values `in`
   void bind();  // turns offsets into memory_ to pointers, once memory_ stands
   void pack();  // copies weights_ to the order in which the kernels read them
   void forward(const Images& images, const Chunk& chunk, bool with_slopes);
@@ -113,13 +122,16 @@ class Network {
 
   const Kernels& kernels_;
   NetworkSpec spec_;
-  std::vector<Map> values_, deltas_;  // image, one a convolution, their means, hidden units, logits
+  // Image, one a convolution, their means, hidden units, logits. Where a convolution's slopes are functions of its
+  // values, its deltas take their place: the gradient of the weights, which needs the values, comes before.
+  std::vector<Map> values_, deltas_;
   std::vector<Layer> layers_;         // convolutions, then two dense layers: convolutions of 1 x 1 maps
-  std::int64_t memory_size_ = 0, n_weights_ = 0, probabilities_ = 0, sums_ = 0, scratch_ = 0;
+  std::int64_t memory_size_ = 0, n_weights_ = 0, probabilities_ = 0, sums_ = 0;
   std::unique_ptr<float[]> storage_;
   float* memory_ = nullptr;
   std::vector<float> weights_, gradient_, mean_, square_;
   std::int64_t n_steps_ = 0;
+  Ahead ahead_ = {};
 };
 
 }  // namespace nasopt

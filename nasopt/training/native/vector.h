@@ -21,6 +21,8 @@ constexpr int kLanes = 2 * kVector;
 typedef float Vector __attribute__((vector_size(4 * kVector), may_alias));
 typedef std::int32_t Integers __attribute__((vector_size(4 * kVector), may_alias));
 typedef std::uint8_t Bytes16 __attribute__((vector_size(16), may_alias));
+typedef std::uint16_t Words8 __attribute__((vector_size(16), may_alias));
+typedef float Floats4 __attribute__((vector_size(16), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -37,29 +39,20 @@ INLINE Vector load(const float* from) { return *reinterpret_cast<const Vector*>(
 INLINE void store(float* to, Vector value) { *reinterpret_cast<Vector*>(to) = value; }
 INLINE Vector splat(float value) { return value - Vector{}; }  // a plain broadcast; adding 0 would turn -0 to 0
 
-INLINE Vector from_bytes(const std::uint8_t* from) {
-#if defined(__AVX512F__)
-  return (Vector)_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128((const __m128i*)from)));
-#elif defined(__AVX2__)
-  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)from)));
-#else
-  Vector result;
-  for (int i = 0; i < kVector; i++) result[i] = from[i];
-  return result;
-#endif
-}
-
 #if defined(__clang__) || __GNUC__ >= 12
-#define SHUFFLE16(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#define SHUFFLE(type, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define SHUFFLE16(a, b, ...) __builtin_shuffle(a, b, Bytes16{__VA_ARGS__})
+#define SHUFFLE(type, a, b, ...) __builtin_shuffle(a, b, type{__VA_ARGS__})
 #endif
 INLINE Bytes16 interleave_low(Bytes16 a, Bytes16 b) {
-  return SHUFFLE16(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  return SHUFFLE(Bytes16, a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
 }
 INLINE Bytes16 interleave_high(Bytes16 a, Bytes16 b) {
-  return SHUFFLE16(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  return SHUFFLE(Bytes16, a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 }
+INLINE Words8 words(Bytes16 bytes) { return reinterpret_cast<const Words8&>(bytes); }
+INLINE Words8 interleave_low(Words8 a, Words8 b) { return SHUFFLE(Words8, a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+INLINE Words8 interleave_high(Words8 a, Words8 b) { return SHUFFLE(Words8, a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
 
 // N vectors in lockstep: the functions below are chains of dependent operations, and a core that sees only some
 // dozens of instructions ahead (Zen 1: 36) cannot start on the next vector by itself.
