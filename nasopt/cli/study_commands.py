@@ -171,12 +171,16 @@ def report(
     *,
     database: Database = None,
     data: Data = None,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Draw its figures as PNG and SVG too, for papers.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a study's report, one HTML file."""
     from nasopt import workflow
 
-    path = workflow.make_report(workflow.open_context(study, database=database, data=data))
+    context = workflow.open_context(study, database=database, data=data)
+    path = workflow.make_report(context, figures=figures)
     if as_json:
         print_json({"report": str(path)})
     else:
