@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +22,15 @@ from nasopt.files import write_whole
 from nasopt.inspection import inspect_chosen
 from nasopt.model import build_model, read_metadata, save_weights
 from nasopt.records import CandidateSummary, Race, TrialRecord, Verification
-from nasopt.report import ReportInput, export_figures, paper_figures, write_report
-from nasopt.search.dashboard import annotate_choice
+from nasopt.report import (
+    ReportInput,
+    StudyView,
+    dashboard_figures,
+    export_figures,
+    paper_figures,
+    write_report,
+)
+from nasopt.search.dashboard import Annotation, annotate_study
 from nasopt.search.driver import Limits, SearchDriver, StopCause
 from nasopt.search.importance import accuracy_importances
 from nasopt.search.plan import SearchPlan
@@ -217,7 +224,7 @@ def run_selection(
                 return result
 
             _write_model(context, chosen, train_first)
-            annotate_choice(study, chosen, selection.reasons)
+        _annotate(context, study, records, selection)
     return selection
 
 
@@ -319,6 +326,26 @@ def _write_model(
     result = train_first()
     model = build_model(candidate.genome, image, n_classes, result.weights)
     save_weights(model, context.weights, metadata)
+
+
+def _annotate(
+    context: StudyContext,
+    study: optuna.Study,
+    records: Sequence[TrialRecord],
+    selection: Selection,
+) -> None:
+    """Writes what optuna-dashboard shows of the study; the caller drives it."""
+    space = context.plan.space
+    annotation = Annotation(
+        records,
+        context.plan.bar,
+        races=selection.races,
+        verifications=selection.verifications,
+        chosen=selection.verification,
+        reasons=selection.reasons,
+        figures=dashboard_figures(StudyView.of(records, selection, space.n_classes)),
+    )
+    annotate_study(study, context.database, space, annotation)
 
 
 @contextmanager

@@ -4,7 +4,12 @@ from nasopt.report.content import Inspection, ReportInput, WrongImage
 from nasopt.report.export import export_figures
 from nasopt.report.front import front_figure
 from nasopt.report.importance import importance_figure
-from nasopt.report.page import paper_figures, render_report, write_report
+from nasopt.report.page import (
+    dashboard_figures,
+    paper_figures,
+    render_report,
+    write_report,
+)
 from nasopt.report.progress import curves_figure, progress_figures
 from nasopt.report.seeds import seeds_figure
 from nasopt.report.view import StudyView
@@ -15,6 +20,7 @@ __all__ = [
     "StudyView",
     "WrongImage",
     "curves_figure",
+    "dashboard_figures",
     "export_figures",
     "front_figure",
     "importance_figure",

@@ -18,9 +18,16 @@ from nasopt.report.importance import importance_figure
 from nasopt.report.progress import curves_figure, progress_figures
 from nasopt.report.savings import judge_savings
 from nasopt.report.seeds import seeds_figure
-from nasopt.report.style import CONFIG
+from nasopt.report.style import CONFIG, PAPER
 from nasopt.report.view import StudyView
 
+MAX_DASHBOARD_POINTS = 250
+DASHBOARD_TITLES = {
+    "front": "Networks by size and accuracy",
+    "seeds": "Seed by seed",
+    "volume-trials": "Hypervolume",
+    "smallest-trials": "Smallest network above the bar",
+}
 MAX_CONFUSION_CLASSES = 20  # a larger matrix is not readable; its most frequent mistakes are
 
 
@@ -70,6 +77,20 @@ def paper_figures(data: ReportInput) -> dict[str, go.Figure]:
     """The report's figures by name, those left out that would be empty."""
     view = StudyView.of(data.records, data.selection, data.n_classes)
     return _figures(data, view)
+
+
+def dashboard_figures(view: StudyView) -> dict[str, go.Figure]:
+    """Figures to keep in the study for optuna-dashboard, on white, and light: it reads them with every page."""
+    figures = {"front": front_figure(view, max_points=MAX_DASHBOARD_POINTS)}
+    if view.strips(1):
+        figures["seeds"] = seeds_figure(view)
+    progress = progress_figures(view)
+    figures |= {name: progress[name] for name in ("volume-trials", "smallest-trials")}
+    for name, figure in figures.items():
+        figure.update_layout(
+            title=DASHBOARD_TITLES[name], margin_t=60, paper_bgcolor=PAPER, plot_bgcolor=PAPER
+        )
+    return figures
 
 
 def _figures(data: ReportInput, view: StudyView) -> dict[str, go.Figure]:
