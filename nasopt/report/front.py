@@ -37,7 +37,7 @@ def front_figure(view: StudyView, max_points: int = MAX_POINTS) -> go.Figure:
     add_bar(figure, view.bar)
     sizes = [p.n_params for p in [*shown, *front]] or [1]
     figure.update_xaxes(title="parameters (log scale)", **log_ticks(min(sizes), max(sizes)))
-    figure.update_yaxes(title="accuracy (%)", range=_range(view, front))
+    figure.update_yaxes(title="accuracy (%)", range=_range(view, [*shown, *front]))
     return finish(figure, 540)
 
 
@@ -46,13 +46,12 @@ def thin_out(points: Sequence[Point], n: int) -> list[Point]:
     return [points[i * len(points) // n] for i in range(n)] if len(points) > n else list(points)
 
 
-def _range(view: StudyView, front: Sequence[Point]) -> tuple[float, float]:
-    """From just below guessing, or the front if that is lower, to just above the highest."""
-    guess = 1 / view.n_classes
+def _range(view: StudyView, points: Sequence[Point]) -> tuple[float, float]:
+    """From just below the least accurate network shown to just above the end of the highest interval."""
     verified = [*view.verified(chosen=True), *view.verified(chosen=False), *view.raced()]
-    lowest = min((p.accuracy for p in front), default=guess)
-    highest = max((p.high for p in [*front, *verified]), default=1.0)
-    return 100 * min(lowest, guess) - 2, 100 * max(highest, view.bar) + 3
+    lowest = min((p.accuracy for p in points), default=1 / view.n_classes)
+    highest = max((p.high for p in [*points, *verified]), default=1.0)
+    return 100 * min(lowest, view.bar) - 2, 100 * max(highest, view.bar) + 3
 
 
 def _add_points(

@@ -22,6 +22,7 @@ from nasopt.report.style import CONFIG, PAPER
 from nasopt.report.view import StudyView
 
 MAX_DASHBOARD_POINTS = 250
+DASHBOARD_HEIGHT = 440  # pixels; the dashboard cuts off what is below
 DASHBOARD_TITLES = {
     "front": "Networks by size and accuracy",
     "seeds": "Seed by seed",
@@ -88,7 +89,11 @@ def dashboard_figures(view: StudyView) -> dict[str, go.Figure]:
     figures |= {name: progress[name] for name in ("volume-trials", "smallest-trials")}
     for name, figure in figures.items():
         figure.update_layout(
-            title=DASHBOARD_TITLES[name], margin_t=60, paper_bgcolor=PAPER, plot_bgcolor=PAPER
+            title=DASHBOARD_TITLES[name],
+            height=DASHBOARD_HEIGHT,
+            margin_t=60,
+            paper_bgcolor=PAPER,
+            plot_bgcolor=PAPER,
         )
     return figures
 
