@@ -28,7 +28,7 @@ def inspect_chosen(
         return None
     metadata = read_metadata(weights)
     if metadata.get("genome") != str(chosen.candidate.genome):
-        return None  # of an earlier choice; the next 'nasopt select' writes the new one
+        return None  # of an earlier choice; the next 'nasopt verify' writes the new one
     model = load_model(weights)
     names = class_names(source, int(metadata["n_classes"]))
     return inspect_model(model, load_test(source).split, names, int(metadata["seed"]))

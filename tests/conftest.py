@@ -49,13 +49,18 @@ def small(small_npz):
 
 @pytest.fixture(scope="session")
 def trained_file(small, tmp_path_factory):
-    """The weights file of a network that learned the small data set, as ``nasopt select`` writes it."""
+    """The weights file of a network that learned the small data set, as ``nasopt verify`` writes it."""
     genome = "NC 3 2 swish;RC 4 3 relu;RC 8 3 gelu;FL swish;"
     recipe = Recipe(lr=0.03, epochs=8, patience=None)
     result = train(Genome.parse(genome), recipe, 1, small)
     assert result.last.accuracy > 0.6
     metadata = {"genome": genome, "image": "1x28x28", "n_classes": "10", "data": "fashion-mnist"}
-    metadata |= {"pixels": "uint8", "lr": "0.03", "test_accuracy": repr(result.last.accuracy)}
+    metadata |= {
+        "pixels": "uint8",
+        "lr": "0.03",
+        "seed": "1",
+        "test_accuracy": repr(result.last.accuracy),
+    }
     path = tmp_path_factory.mktemp("model") / "trained.safetensors"
     save_weights(build_model(result.genome, small.shape, 10, result.weights), path, metadata)
     return path
