@@ -33,7 +33,7 @@ search: setup ## Search, verify and report (STUDY=file BUDGET=2h WORKERS=n); run
 	@$(BIN)/nasopt verify $(STUDY) $(OPTIONS)
 
 dashboard: setup ## Open optuna-dashboard on the study (STUDY=file PORT=8080)
-	@$(BIN)/optuna-dashboard "$$($(BIN)/nasopt status $(STUDY) --json | $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["storage"])')" --port $(PORT)
+	@$(BIN)/nasopt dashboard $(STUDY) --port $(PORT)
 
 report: setup ## Write the study's report again (STUDY=file)
 	@$(BIN)/nasopt report $(STUDY)

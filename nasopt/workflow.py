@@ -1,9 +1,10 @@
 """What the commands do: the modules below put together for one study file."""
 
 import json
+import os
 import platform
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +19,20 @@ from nasopt.data import FASHION_MNIST, DataSource, load_train_val
 from nasopt.evaluation import TrainingEvaluator
 from nasopt.executors import make_executor
 from nasopt.files import write_whole
+from nasopt.inspection import inspect_chosen
 from nasopt.model import build_model, read_metadata, save_weights
 from nasopt.records import CandidateSummary, Race, TrialRecord, Verification
-from nasopt.report import ReportInput, write_report
-from nasopt.search.dashboard import annotate_choice
+from nasopt.report import (
+    ReportInput,
+    StudyView,
+    dashboard_figures,
+    export_figures,
+    paper_figures,
+    write_report,
+)
+from nasopt.search.dashboard import Annotation, annotate_study
 from nasopt.search.driver import Limits, SearchDriver, StopCause
+from nasopt.search.importance import accuracy_importances
 from nasopt.search.plan import SearchPlan
 from nasopt.search.progress import Progress
 from nasopt.search.storage import database_errors, driver_lock, silence_optuna, storage_url
@@ -214,7 +224,7 @@ def run_selection(
                 return result
 
             _write_model(context, chosen, train_first)
-            annotate_choice(study, chosen, selection.reasons)
+        _annotate(context, study, records, selection)
     return selection
 
 
@@ -238,32 +248,56 @@ def known_selection(context: StudyContext) -> Selection:
         return select_smallest(records, rule, recall_race, recall)
 
 
-def make_report(context: StudyContext) -> Path:
+def make_report(context: StudyContext, *, figures: bool = False) -> Path:
     """Writes the study's HTML report; the path where it lies.
+
+    Args:
+        context: the study.
+        figures: whether to draw its figures as PNG and SVG too, into ``figures/`` beside it.
 
     Raises:
         StudyError: if there is no such study, or its database cannot be read.
-        OutputError: if the report cannot be written.
+        DataError: if the data or the weights cannot be read.
+        OutputError: if the report cannot be written, or the figures cannot be drawn on this machine.
     """
+    data = report_input(context)
+    write_report(context.report, data)
+    if figures:
+        export_figures(context.folder / "figures", paper_figures(data))
+    return context.report
+
+
+def report_input(context: StudyContext) -> ReportInput:
+    """What the report of a study tells, as plain data; trains nothing."""
     image, n_classes = context.source.describe()
     settings = context.settings
-    facts = {
-        "command": f"nasopt search {context.study_file} && nasopt verify {context.study_file}",
-        "database": str(context.database),
-        "data": str(context.source),
-        "seed": str(settings.seed),
-        "recipe": f"{settings.training.epochs} epochs, batches of {settings.training.batch_size}, AdamW",
-        "sampler": settings.search.sampler,
-        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "python": f"{platform.python_version()} on {platform.platform()}",
-        "versions": ", ".join(
-            f"{name} {version(name)}" for name in ("nasopt", "torch", "optuna", "numpy")
-        ),
-    }
-    records = context.records()
-    report = ReportInput(settings.name, records, known_selection(context), image, n_classes, facts)
-    write_report(context.report, report)
-    return context.report
+    records, selection = context.records(), known_selection(context)
+    n_trials = max((record.number + 1 for record in records), default=0)
+    return ReportInput(
+        settings.name,
+        records,
+        selection,
+        image,
+        n_classes,
+        facts={
+            "database": str(context.database),
+            "data": f"{context.source} ({context.source.identity()})",
+            "seed": f"{settings.seed}; those of trainings are derived from it, the genome and a count",
+            "recipe": f"{settings.training.epochs} epochs, batches of {settings.training.batch_size}, AdamW",
+            "engine": choose_engine(settings.training.engine).name,
+            "sampler": settings.search.sampler,
+            "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "machine": f"{platform.platform()}, {os.cpu_count()} cores",
+            "python": platform.python_version(),
+            "versions": ", ".join(
+                f"{name} {version(name)}" for name in ("nasopt", "torch", "optuna", "numpy")
+            ),
+        },
+        command=f"nasopt search {context.study_file} --trials {n_trials}\nnasopt verify {context.study_file}",
+        study_file=context.study_file.read_text(encoding="utf-8"),
+        inspection=inspect_chosen(context.weights, context.source, selection.verification),
+        importances=accuracy_importances(context.database),
+    )
 
 
 def _write_model(
@@ -292,6 +326,26 @@ def _write_model(
     result = train_first()
     model = build_model(candidate.genome, image, n_classes, result.weights)
     save_weights(model, context.weights, metadata)
+
+
+def _annotate(
+    context: StudyContext,
+    study: optuna.Study,
+    records: Sequence[TrialRecord],
+    selection: Selection,
+) -> None:
+    """Writes what optuna-dashboard shows of the study; the caller drives it."""
+    space = context.plan.space
+    annotation = Annotation(
+        records,
+        context.plan.bar,
+        races=selection.races,
+        verifications=selection.verifications,
+        chosen=selection.verification,
+        reasons=selection.reasons,
+        figures=dashboard_figures(StudyView.of(records, selection, space.n_classes)),
+    )
+    annotate_study(study, context.database, space, annotation)
 
 
 @contextmanager

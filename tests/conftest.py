@@ -55,7 +55,12 @@ def trained_file(small, tmp_path_factory):
     result = train(Genome.parse(genome), recipe, 1, small)
     assert result.last.accuracy > 0.6
     metadata = {"genome": genome, "image": "1x28x28", "n_classes": "10", "data": "fashion-mnist"}
-    metadata |= {"pixels": "uint8", "lr": "0.03", "test_accuracy": repr(result.last.accuracy)}
+    metadata |= {
+        "pixels": "uint8",
+        "lr": "0.03",
+        "seed": "1",
+        "test_accuracy": repr(result.last.accuracy),
+    }
     path = tmp_path_factory.mktemp("model") / "trained.safetensors"
     save_weights(build_model(result.genome, small.shape, 10, result.weights), path, metadata)
     return path

@@ -162,7 +162,7 @@ def test_the_main_job_from_search_to_weights(nasopt, study_file):
     chosen = selection["chosen"]
     assert chosen["genome"] in out
     assert f"parameters  {chosen['n_params']:,}" in out
-    assert "optuna-dashboard sqlite:///" in out
+    assert f"nasopt dashboard {study_file}" in out
     metadata = read_metadata(folder / "model.safetensors")
     assert metadata["genome"] == chosen["genome"]
     assert (

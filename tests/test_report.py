@@ -1,10 +1,15 @@
 import re
+from dataclasses import replace
+from itertools import pairwise
 
+import numpy as np
 import pytest
 
+from nasopt.data import FASHION_MNIST_NAMES
 from nasopt.genome import ImageShape
 from nasopt.records import Race, SeedResult, Verification
-from nasopt.report import ReportInput, render_report, write_report
+from nasopt.report import ReportInput, paper_figures, render_report, write_report
+from nasopt.report.content import Inspection, WrongImage
 from nasopt.selection import SelectionRule, select_smallest
 from tests.conftest import make_record
 
@@ -46,37 +51,93 @@ def test_the_report_tells_the_choice_and_escapes_what_users_wrote(data):
         assert reason.replace("'", "&#39;") in body
 
 
-def test_the_report_needs_no_network(data):
-    head_and_body = re.sub(r"<script[^>]*>.*?</script>", "", render_report(data), flags=re.DOTALL)
-    assert "http" not in head_and_body
-    assert "<script src" not in render_report(data)
+@pytest.fixture
+def whole(data):
+    """The report with all that it can hold."""
+    pixels = np.arange(784, dtype=np.uint8).reshape(28, 28)
+    wrong = tuple(WrongImage(i, 1, 2, 0.9, 0.01, pixels) for i in range(3))
+    confusion = tuple(tuple(97 if i == j else i % 2 for j in range(10)) for i in range(10))
+    inspection = Inspection(FASHION_MNIST_NAMES, confusion, wrong, seed=11)
+    return replace(data, inspection=inspection, importances={"lr": 0.7, "depth": 0.3})
 
 
-@pytest.mark.browser
-@pytest.mark.parametrize("chosen", [True, False])
-def test_every_figure_draws_in_a_browser(data, tmp_path, page, chosen):
-    if not chosen:
-        data = ReportInput(
-            "none",
-            RECORDS[:5],
-            select_smallest(RECORDS[:5], RULE, race, verify),
-            data.image,
-            10,
-            data.facts,
-        )
+def test_the_report_needs_no_network(whole):
+    html = render_report(whole)
+    page = re.sub(r"<script[^>]*>.*?</script>", "", html, flags=re.DOTALL)
+    assert set(re.findall(r"https?://[^\"'<> ]+", page)) <= {"http://www.w3.org/2000/svg"}
+    assert "<script src" not in html
+
+
+def test_mistakes_are_shown_with_their_classes_in_words(whole):
+    html = render_report(whole)
+    assert html.count('src="data:image/png;base64,') == 3
+    assert whole.inspection.n_wrong == sum(map(sum, whole.inspection.confusion)) - 970
+    assert re.search(
+        r'alt="Test image 0: [Tt]rouser[^"]*, taken for [Pp]ullover[^"]* at 90.0', html
+    )
+
+
+def open_report(page, tmp_path, data):
     path = tmp_path / "report.html"
     write_report(path, data)
     requests = []
     page.on("request", lambda request: requests.append(request.url))
     page.goto(path.as_uri())
-    for name in ("front", "progress", "curves"):
-        page.wait_for_selector(f"#figure-{name} .main-svg")
-    assert page.locator("#figure-front .scatterlayer .trace").count() >= 2
-    expected = "parameters" if chosen else "No network is chosen"
-    assert expected in page.locator("#chosen").inner_text()
-    n_layers = len(data.selection.chosen.candidate.genome.layers) if chosen else 0
-    assert page.locator("#layers tr").count() == (n_layers + 6 if chosen else 0)
+    for name in paper_figures(data):
+        page.wait_for_selector(f"#figure-{name} .main-svg", state="attached")
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("chosen", [True, False])
+def test_every_figure_draws_in_a_browser(whole, tmp_path, page, chosen):
+    if not chosen:
+        few = RECORDS[:5]
+        selection = select_smallest(few, RULE, race, verify)
+        whole = replace(whole, records=few, selection=selection, inspection=None)
+    open_report(page, tmp_path, whole)
+    expected = {"front", "volume-trials", "volume-time", "smallest-trials", "curves", "importance"}
+    assert expected <= set(paper_figures(whole))
+    assert ("seeds" in paper_figures(whole)) == chosen
+    assert page.locator("#figure-front .scatterlayer .trace").count() >= 2
+    text = "parameters" if chosen else "No network is chosen"
+    assert text in page.locator("#chosen").inner_text()
+    n_layers = len(whole.selection.chosen.candidate.genome.layers) if chosen else 0
+    assert page.locator("#layers tr").count() == (n_layers + 6 if chosen else 0)
+
+
+@pytest.mark.browser
+def test_the_report_fits_a_phone(whole, tmp_path, page):
+    page.set_viewport_size({"width": 375, "height": 800})
+    open_report(page, tmp_path, whole)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+@pytest.mark.browser
+def test_the_report_is_dark_in_the_dark_and_white_on_paper(whole, tmp_path, page):
+    def background():
+        color = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return [int(part) for part in re.findall(r"\d+", color)[:3]]
+
+    page.emulate_media(color_scheme="dark")
+    open_report(page, tmp_path, whole)
+    assert max(background()) < 60
+    page.emulate_media(media="print", color_scheme="dark")
+    assert background() == [255, 255, 255]
+
+
+@pytest.mark.browser
+def test_pictures_and_figures_say_what_they_show(whole, tmp_path, page):
+    open_report(page, tmp_path, whole)
+    for picture in page.locator("img").all():
+        assert len(picture.get_attribute("alt")) > 10
+    assert page.locator("svg[role=img] > title").count() >= 1
+    for name in paper_figures(whole):
+        around = page.locator(f"#figure-{name}").locator("xpath=ancestor::*[@data-alt][1]")
+        assert len(around.get_attribute("aria-label")) > 20, name
+    levels = [int(h.evaluate("e => e.tagName[1]")) for h in page.locator("h1,h2,h3").all()]
+    assert levels[0] == 1
+    assert all(b <= a + 1 for a, b in pairwise(levels))
 
 
 def test_a_report_of_an_empty_study_is_a_report():

@@ -21,7 +21,6 @@ import pytest
 from nasopt.errors import SearchStoppedError, StudyError, StudyLockedError
 from nasopt.records import SeedResult, Verification, pareto_front
 from nasopt.search.archive import open_connection, read_trials
-from nasopt.search.dashboard import annotate_choice
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.progress import summarize
 from nasopt.search.samplers import SAMPLERS
@@ -441,24 +440,6 @@ def test_verifications_are_kept_in_the_study(plan, database):
     write_verification(study, verification)
     again = open_study(plan, database, create=False)
     assert read_verification(again, record, 0.75) == verification
-
-
-def test_the_choice_is_noted_where_the_dashboard_shows_it(plan, database):
-    from optuna_dashboard import get_note
-
-    study, progress, _ = run(plan, database, 10)
-    first, last = progress.front[0], progress.front[-1]
-    seeds = (SeedResult(1, 11, 0.77, 0.78, 0.79, dead=False),)
-    for record in (first, last):
-        verification = Verification(record.number, record.candidate, record.n_params, 0.75, seeds)
-        annotate_choice(study, verification, ["It is the smallest."])
-    assert str(last.candidate.genome) in get_note(study)
-    assert "It is the smallest." in get_note(
-        optuna.trial.Trial(study, study.trials[last.number]._trial_id)
-    )
-    assert f"now it is trial {last.number}" in get_note(
-        optuna.trial.Trial(study, study.trials[first.number]._trial_id)
-    )
 
 
 def test_where_a_search_stands_can_be_read_from_its_records(plan, database):

@@ -24,6 +24,7 @@ for command in (
     study_commands.front,
     study_commands.verify,
     study_commands.report,
+    study_commands.dashboard,
     model_commands.export,
     model_commands.predict,
     network_commands.train,

@@ -1,4 +1,4 @@
-"""The commands on a study: search, status, front, verify, report."""
+"""The commands on a study: search, status, front, verify, report, dashboard."""
 
 import os
 import shutil
@@ -171,16 +171,39 @@ def report(
     *,
     database: Database = None,
     data: Data = None,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Draw its figures as PNG and SVG too, for papers.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a study's report, one HTML file."""
     from nasopt import workflow
 
-    path = workflow.make_report(workflow.open_context(study, database=database, data=data))
+    context = workflow.open_context(study, database=database, data=data)
+    path = workflow.make_report(context, figures=figures)
     if as_json:
         print_json({"report": str(path)})
     else:
         out.print(str(path), highlight=False)
+
+
+def dashboard(
+    study: Study = DEFAULT_STUDY,
+    *,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8080,
+    database: Database = None,
+    data: Data = None,
+) -> None:
+    """Show a study in optuna-dashboard, with its networks drawn, until Ctrl-C."""
+    from nasopt import workflow
+    from nasopt.search.viewer import make_dashboard
+
+    context = workflow.open_context(study, database=database, data=data)
+    context.open(create=False)  # refuses what is not this study
+    with make_dashboard(context.database, host, port) as server:
+        out.print(f"http://{host}:{port}/dashboard  (Ctrl-C ends it)", highlight=False)
+        server.serve_forever()
 
 
 @contextmanager
@@ -223,9 +246,11 @@ def _study_json(context: "StudyContext") -> dict[str, str]:
 
 
 def _dashboard_command(context: "StudyContext") -> str:
-    program = "optuna-dashboard"
-    if (
-        shutil.which(program) is None
-    ):  # installed beside nasopt, in an environment that is not active
+    from nasopt.settings import run_folder
+
+    program = "nasopt"
+    if shutil.which(program) is None:  # it lies in an environment that is not active
         program = os.path.relpath(Path(sys.executable).with_name(program))
-    return f"{program} {context.storage_url}"
+    usual = run_folder(context.study_file, context.settings) / "study.db"
+    elsewhere = "" if context.database == usual else f" --database {context.database}"
+    return f"{program} dashboard {context.study_file}{elsewhere}"

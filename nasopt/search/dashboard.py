@@ -1,22 +1,130 @@
-"""What optuna-dashboard shows beyond the trials: notes on the study and on the chosen trial."""
+"""What optuna-dashboard shows beyond the trials: notes, roles, cards and figures.
 
-from collections.abc import Sequence
+Notes and figures are study attributes. A sampler reads these at every ask, and the dashboard goes through all of them for every
+trial, so both are few: notes on the front only, figures without the mass of the trials.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import optuna
-from optuna_dashboard import save_note
+import plotly.graph_objects as go
+from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 
-from nasopt.records import Verification
+from nasopt.drawing import draw_card
+from nasopt.records import CandidateSummary, Race, TrialRecord, Verification, pareto_front
+from nasopt.search.extras import trial_ids, write_extras
+from nasopt.space import SearchSpace
 
 CHOSEN_KEY = "nasopt:chosen"
+NOTED_KEY = "nasopt:noted"
+MAX_NOTES = 20
+MAX_CARDS = 2000
 
 
-def annotate_choice(
-    study: optuna.Study, verification: Verification, reasons: Sequence[str]
-) -> None:
-    """Writes why a network was chosen on the study's page and on its trial's.
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What is told of a study: its trials, what was raced and opened on test, the choice and why, and figures.
 
-    Notes are study attributes, which samplers read at every ask: so only the choice has one.
+    ``chosen`` is one of ``verifications``, or None.
     """
+
+    records: Sequence[TrialRecord]
+    bar: float
+    races: Sequence[Race] = ()
+    verifications: Sequence[Verification] = ()
+    chosen: Verification | None = None
+    reasons: Sequence[str] = ()
+    figures: Mapping[str, go.Figure] = field(default_factory=dict)
+
+    def roles(self) -> dict[int, str]:
+        """What became of the trials that something became of, by their number."""
+        roles = {s.number: "front" for s in pareto_front(self.records)}
+        roles |= {race.number: "raced" for race in self.races}
+        roles |= {v.number: "contradicted on test" for v in self.verifications}
+        if self.chosen is not None:
+            roles[self.chosen.number] = "chosen"
+        return roles
+
+
+def annotate_study(
+    study: optuna.Study, database: Path, space: SearchSpace, annotation: Annotation
+) -> None:
+    """Writes into ``study`` and beside it what optuna-dashboard shows of ``annotation``; again at any time.
+
+    Args:
+        study: the study in ``database``.
+        database: its SQLite file; cards go into the folder ``artifacts`` beside it.
+        space: of the search, for the shape of an image and the number of classes.
+        annotation: what to show.
+
+    Raises:
+        StudyError: if the database or its folder cannot be written.
+    """
+    roles = annotation.roles()
+    write_extras(database, _cards(annotation, space, roles), roles)
+    _write_notes(study, database, annotation)
+    for name, figure in annotation.figures.items():
+        save_plotly_graph_object(study, figure, graph_object_id=f"nasopt-{name}")
+    study.set_user_attr(CHOSEN_KEY, annotation.chosen.number if annotation.chosen else None)
+
+
+def _cards(
+    annotation: Annotation, space: SearchSpace, roles: Mapping[int, str]
+) -> Iterator[tuple[int, str]]:
+    """Cards of trials that ended: of all that have a role, then of the latest, 2,000 in all."""
+    ended = [r for r in annotation.records if r.state != "running"]
+    ended.sort(key=lambda r: (r.number not in roles, -r.number))
+    for record in ended[:MAX_CARDS]:
+        yield record.number, draw_card(record, space.image, space.n_classes, annotation.bar)
+
+
+def _write_notes(study: optuna.Study, database: Path, annotation: Annotation) -> None:
+    """Notes on the study, the chosen trial and the front; those of earlier times are taken back."""
+    front = pareto_front(annotation.records)
+    nearest = sorted(front, key=lambda s: abs(s.val_accuracy - annotation.bar))[:MAX_NOTES]
+    kept = {network.number for network in nearest}
+    notes = {
+        network.number: _front_note(network, front[i - 1] if i else None)
+        for i, network in enumerate(front)
+        if network.number in kept
+    }
+    earlier = study.user_attrs.get(CHOSEN_KEY)
+    if annotation.chosen is not None:
+        choice = _choice_note(annotation.chosen, annotation.reasons)
+        notes[annotation.chosen.number] = choice
+        _save_note(study, choice)
+    elif earlier is not None:
+        _save_note(study, f"No network is chosen now; earlier it was trial {earlier}.")
+    ids = trial_ids(database)
+    before: list[int] = study.user_attrs.get(NOTED_KEY, [])
+    for number, text in (dict.fromkeys(before, "No longer on the front.") | notes).items():
+        _save_note(optuna.trial.Trial(study, ids[number]), text)
+    study.set_user_attr(NOTED_KEY, sorted(notes))
+
+
+def _save_note(target: optuna.Study | optuna.trial.Trial, text: str) -> None:
+    if get_note(target) != text:
+        save_note(target, text)
+
+
+def _front_note(network: CandidateSummary, smaller: CandidateSummary | None) -> str:
+    runs = f"the mean of {network.n_runs} trainings" if network.n_runs > 1 else "one training"
+    lines = [
+        f"**On the front**: {network.n_params:,} parameters, {network.val_accuracy:.2%} in validation ({runs}); "
+        "no network tried is smaller and as accurate.",
+    ]
+    if smaller is not None:
+        lines += [
+            "",
+            f"The next smaller one on the front is trial {smaller.number} with {smaller.n_params:,} parameters "
+            f"and {smaller.val_accuracy:.2%}.",
+        ]
+    return "\n".join(lines)
+
+
+def _choice_note(verification: Verification, reasons: Sequence[str]) -> str:
     candidate = verification.candidate
     lines = [
         f"## Chosen: trial {verification.number}, {verification.n_params:,} parameters",
@@ -29,13 +137,4 @@ def annotate_choice(
         "",
         *(f"- {reason}" for reason in reasons),
     ]
-    before = study.user_attrs.get(CHOSEN_KEY)
-    if before is not None and before != verification.number:
-        save_note(_trial(study, before), f"Chosen earlier; now it is trial {verification.number}.")
-    save_note(study, "\n".join(lines))
-    save_note(_trial(study, verification.number), "\n".join(lines))
-    study.set_user_attr(CHOSEN_KEY, verification.number)
-
-
-def _trial(study: optuna.Study, number: int) -> optuna.trial.Trial:
-    return optuna.trial.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
+    return "\n".join(lines)

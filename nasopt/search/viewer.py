@@ -1,0 +1,110 @@
+"""optuna-dashboard on a study of many trials: its own pages, on a storage that reads fast and sends little.
+
+Optuna's storage takes most of the time of a page, and takes it again every ten seconds. This one reads the tables as a driver
+does, and only after a change. Of a large study the parameters of single layers are left out: the genome says them in a word,
+and with them a page of 10,000 trials is 57 MB.
+"""
+
+import threading
+from collections.abc import Container
+from contextlib import closing
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from optuna_dashboard import wsgi
+
+from nasopt.errors import StudyError
+from nasopt.search.archive import open_connection, read_trials
+from nasopt.search.extras import artifact_folder
+from nasopt.search.storage import BUSY_TIMEOUT_S, database_errors, storage_url
+
+MAX_FULL_TRIALS = 3000
+KEPT_PARAMS = ("depth", "final_activation", "lr", "lr_decay")
+DROPPED_ATTRS = ("curve", "stop_below")
+
+
+class ViewerStorage(RDBStorage):
+    """Optuna's storage on the SQLite file of one study, with a way of its own to read all trials."""
+
+    def __init__(self, database: Path) -> None:
+        super().__init__(storage_url(database), {"connect_args": {"timeout": BUSY_TIMEOUT_S}})
+        self._database = database
+        self._lock = threading.Lock()
+        self._state: tuple[tuple[int, int], ...] = ()
+        self._trials: list[FrozenTrial] = []
+
+    def get_all_trials(
+        self,
+        study_id: int,  # noqa: ARG002 - the file holds one study
+        deepcopy: bool = True,  # noqa: ARG002, FBT001, FBT002 - as Optuna declares it
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        """All trials, those of a large study without what is left out; not to be changed."""
+        with self._lock:
+            state = _file_state(self._database)
+            if state != self._state:
+                with closing(open_connection(self._database)) as connection:
+                    trials = read_trials(connection)
+                if len(trials) > MAX_FULL_TRIALS:
+                    trials = [_lighten(trial) for trial in trials]
+                self._trials, self._state = trials, state
+            return [t for t in self._trials if states is None or t.state in states]
+
+
+def _file_state(database: Path) -> tuple[tuple[int, int], ...]:
+    """What changes with every commit: time and size of the database and of its log."""
+    files = (database, database.with_name(database.name + "-wal"))
+    stats = [file.stat() for file in files if file.exists()]
+    return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
+
+
+def _lighten(trial: FrozenTrial) -> FrozenTrial:
+    return FrozenTrial(
+        trial_id=trial._trial_id,
+        number=trial.number,
+        state=trial.state,
+        value=None,
+        values=trial.values,
+        datetime_start=trial.datetime_start,
+        datetime_complete=trial.datetime_complete,
+        params={k: v for k, v in trial.params.items() if k in KEPT_PARAMS},
+        distributions={k: v for k, v in trial.distributions.items() if k in KEPT_PARAMS},
+        user_attrs={k: v for k, v in trial.user_attrs.items() if k not in DROPPED_ATTRS},
+        system_attrs=trial.system_attrs,
+        intermediate_values={},
+    )
+
+
+class _ThreadedServer(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, *_args: object) -> None:
+        """Keeps every request off the terminal."""
+
+
+def make_dashboard(database: Path, host: str, port: int) -> WSGIServer:
+    """A server of optuna-dashboard on the study in ``database``; its ``serve_forever`` runs it.
+
+    Raises:
+        StudyError: if the database cannot be read, or the port cannot be had.
+    """
+    with database_errors(database):
+        storage = ViewerStorage(database)
+        storage.get_all_trials(0)  # while the user turns to the browser
+    folder = artifact_folder(database)
+    folder.mkdir(exist_ok=True)
+    app = wsgi(storage, artifact_store=FileSystemArtifactStore(folder))
+    try:
+        return make_server(
+            host, port, app, server_class=_ThreadedServer, handler_class=_QuietHandler
+        )
+    except OSError as error:
+        raise StudyError(
+            f"cannot listen on port {port} of {host} ({error.strerror}); choose another with --port"
+        ) from error
