@@ -11,7 +11,7 @@ CHROMIUM = $(shell command -v chromium || command -v chromium-browser || command
 OPTIONS := $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search dashboard report test test-slow coverage check format lint types imports browser bench bench-search clean
+.PHONY: help setup search dashboard report test test-slow coverage check format lint types imports browser bench bench-search bench-driver bench-real clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -75,11 +75,18 @@ browser:
 
 include native.mk
 
-bench-search: setup ## Compare samplers on NAS-Bench-201
+bench-search: setup ## Compare samplers on NAS-Bench-201 and on our own space
 	@$(BIN)/python -m pip install --quiet --group bench
 	@$(BIN)/python studies/bench_search.py
+	@$(BIN)/python studies/bench_table.py
 
-bench: bench-engine bench-search ## Run all benchmarks
+bench-driver: setup ## Time a trial and the opening of a study of 10,000 trials, against stock Optuna
+	@$(BIN)/python studies/bench_driver.py
+
+bench-real: setup ## Compare whole searches on real trainings at equal time; hours (BUDGET=seconds)
+	@$(BIN)/python studies/bench_real.py $(if $(BUDGET),--budget $(BUDGET))
+
+bench: bench-engine bench-search bench-driver ## Run all benchmarks but the one that takes hours
 
 clean: ## Remove .venv and what tools wrote; studies are kept
 	rm -rf .venv build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

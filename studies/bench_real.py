@@ -1,0 +1,202 @@
+"""Compares whole searches at equal time, on real trainings: ``python studies/bench_real.py --budget 900 --seeds 1 2 3``.
+
+Part (c): nasopt as it is, nasopt with Optuna's NSGA-II in place of its own sampler (the same engine, early stopping
+and driver), and the plain script in ``baseline/``. Each has the machine for itself, one after the other. Time counts
+from the start of the search, without imports and loading of data.
+
+The front is that of single trainings by their validation accuracy, which flatters every method alike where a
+training was lucky. Its hypervolume, of log10(parameters) and accuracy, is a share of the box between the
+smallest network at 100 % and the reference point (3,000 parameters, 10 %).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench_plot import Panel, draw_lines
+
+from nasopt.data.fashion_mnist import cache_folder
+from nasopt.pareto import hypervolume
+from nasopt.search.driver import Limits
+from nasopt.settings import StudyFile, default_workers, read_study_file
+from nasopt.workflow import open_context, run_search
+
+STUDIES = Path(__file__).parent
+STUDY_FILE = STUDIES / "fashion-mnist.toml"
+RESULTS = STUDIES / "results"
+SMALLEST, REF_POINT = 782, (3000, 0.10)
+N_TIMES = 120
+
+Trial = tuple[float, int, float]  # seconds, parameters, accuracy
+
+
+def search_with(sampler: str) -> Callable[[int, float, int, Path], list[Trial]]:
+    """A search by nasopt with that sampler, in a study of its own."""
+
+    def search(seed: int, budget: float, n_workers: int, folder: Path) -> list[Trial]:
+        study_file = folder / f"{sampler}.toml"
+        study_file.write_text(
+            STUDY_FILE.read_text()
+            .replace('sampler = "nsga2"', f'sampler = "{sampler}"')
+            .replace("\nseed = 1\n", f"\nseed = {seed}\n")
+        )
+        context = open_context(study_file)
+        chosen: StudyFile = context.settings
+        assert (chosen.seed, chosen.search.sampler) == (seed, sampler), (
+            "the study file has changed"
+        )
+        run_search(
+            context, Limits(seconds=budget), n_workers, threading.Event(), lambda _progress: None
+        )
+        return [
+            (record.elapsed_s, record.n_params, record.val_accuracy)
+            for record in context.records()
+            if record.state == "complete" and record.duplicate_of is None
+        ]
+
+    return search
+
+
+def baseline(seed: int, budget: float, n_workers: int, folder: Path) -> list[Trial]:
+    """A search by the plain script; where PyTorch crashes it is started again, as its user would."""
+    command = [
+        sys.executable,
+        STUDIES / "baseline" / "search.py",
+        "--budget",
+        budget,
+        "--seed",
+        seed,
+    ]
+    command += ["--jobs", n_workers, "--data", cache_folder(), "--out", folder]
+    # It may die for a while only: without a trial it does not know when it began.
+    deadline = time.monotonic() + budget
+    while subprocess.run([str(word) for word in command], check=False).returncode:
+        print(
+            f"the baseline crashed, {deadline - time.monotonic():.0f} s before its end", flush=True
+        )
+        if time.monotonic() > deadline:
+            break
+    lines = folder / "trials.jsonl"
+    rows = map(json.loads, lines.read_text().splitlines() if lines.exists() else [])
+    return [(row["seconds"], row["n_params"], row["accuracy"]) for row in rows]
+
+
+METHODS = {
+    "nasopt": search_with("nsga2"),
+    "Optuna's NSGA-II in nasopt": search_with("optuna-nsga2"),
+    "Optuna and PyTorch": baseline,
+}
+
+
+def volume(trials: Sequence[Trial]) -> float:
+    """The hypervolume of ``trials``, as a share of the box."""
+    losses = [(np.log10(n_params), -accuracy) for _, n_params, accuracy in trials]
+    ref = (np.log10(REF_POINT[0]), -REF_POINT[1])
+    return hypervolume(losses, ref) / (np.log10(REF_POINT[0] / SMALLEST) * (1 - REF_POINT[1]))
+
+
+def smallest(trials: Sequence[Trial], bar: float) -> int:
+    """The fewest parameters of a single training above ``bar``."""
+    return min((n for _, n, accuracy in trials if accuracy > bar), default=REF_POINT[0])
+
+
+def time_to(trials: Sequence[Trial], goal: float) -> float | None:
+    """When the hypervolume of ``trials`` came to ``goal``, in seconds; None if it never did."""
+    ordered = sorted(trials)
+    for n, (seconds, _, _) in enumerate(ordered, start=1):
+        if volume(ordered[:n]) >= goal:
+            return seconds
+    return None
+
+
+def shares(runs: Mapping[str, Mapping[str, Sequence[Trial]]], budget: float) -> dict[str, Any]:
+    """For every other method, the share of the budget after which nasopt has what it has in all of it, by seed."""
+    found = {}
+    for name in runs.keys() - {"nasopt"}:
+        times = {
+            seed: time_to(runs["nasopt"][seed], volume([t for t in trials if t[0] <= budget]))
+            for seed, trials in runs[name].items()
+            if seed in runs["nasopt"]
+        }
+        found[name] = {seed: None if t is None else t / budget for seed, t in times.items()}
+    return found
+
+
+def draw(runs: Mapping[str, Mapping[str, Sequence[Trial]]], budget: float, bar: float) -> str:
+    """The SVG of hypervolume and smallest network above the bar against seconds."""
+    times = np.linspace(budget / N_TIMES, budget, N_TIMES)
+
+    def curves(measure: Callable[[list[Trial]], float]) -> dict[str, list[list[float]]]:
+        return {
+            name: [
+                [measure([t for t in trials if t[0] <= s]) for s in times]
+                for trials in by_seed.values()
+            ]
+            for name, by_seed in runs.items()
+        }
+
+    panels = [
+        Panel("hypervolume", "seconds", times.tolist(), curves(volume)),
+        Panel(
+            f"fewest parameters above {bar:.0%}",
+            "seconds",
+            times.tolist(),
+            curves(lambda trials: smallest(trials, bar)),
+        ),
+    ]
+    return draw_lines(panels, "Real trainings at equal time: single runs, validation accuracy")
+
+
+def compare(
+    methods: Sequence[str], seeds: Sequence[int], budget: float, n_workers: int, path: Path
+) -> None:
+    """Runs what is asked for and is not in the JSON file ``path`` yet, and adds it to it."""
+    bar = read_study_file(STUDY_FILE).bar
+    results = json.loads(path.read_text()) if path.exists() else {"budget_s": budget, "runs": {}}
+    if results["budget_s"] != budget:
+        raise SystemExit(
+            f"{path} holds runs of {results['budget_s']} s, not of {budget} s; name another file with --out"
+        )
+    for seed in seeds:
+        for name in methods:
+            runs = results["runs"].setdefault(name, {})
+            if str(seed) in runs:
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                trials = METHODS[name](seed, budget, n_workers, Path(folder))
+            runs[str(seed)] = [(round(s, 2), n, round(a, 4)) for s, n, a in trials]
+            in_time = [t for t in trials if t[0] <= budget]
+            print(
+                f"{name} | seed {seed} | {len(in_time)} trainings | hypervolume {volume(in_time):.4f} | "
+                f"smallest {smallest(in_time, bar)}",
+                flush=True,
+            )
+            if "nasopt" in results["runs"]:
+                results["share of the budget that nasopt needs"] = shares(results["runs"], budget)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(results) + "\n")
+            path.with_suffix(".svg").write_text(draw(results["runs"], budget, bar))
+    print(json.dumps(results.get("share of the budget that nasopt needs"), indent=1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--budget", type=float, default=900, help="seconds a search")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--workers", type=int, default=default_workers())
+    parser.add_argument("--out", type=Path, default=RESULTS / "bench-real.json")
+    args = parser.parse_args()
+    compare(args.methods, args.seeds, args.budget, args.workers, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""Compares samplers in our own space at equal evaluations: ``python studies/bench_table.py --quick``.
+
+Part (b): a training is played by ``trained_table.py``, learned from the real ones in
+``results/fashion-mnist-table.json``. Every search is told one seed's accuracy a trial; what it visited is
+judged by the means over all seeds: the hypervolume of log10(parameters) and accuracy, as a share of the box between
+the smallest network at 100 % and the reference point (3,000 parameters, 10 %); and the smallest network of which at
+least 80 % of seeds clear the bar. A network above a cap is refused without training and not counted.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import optuna
+from bench_plot import Panel, draw_lines
+from searches import (
+    GP,
+    RANDOM,
+    Search,
+    Task,
+    evolution,
+    mutate_the_front,
+    nsga2,
+    ours,
+    tpe,
+)
+from trained_table import DEAD_ACCURACY, SPACE, STUDY, TrainedTable, read_table
+
+from nasopt import variation
+from nasopt.pareto import hypervolume
+from nasopt.records import Candidate, Evaluation, StopRule
+from nasopt.search.driver import Limits, SearchDriver
+from nasopt.search.genome_sampler import genome_problem, union_of_distributions
+from nasopt.search.plan import SearchPlan
+from nasopt.search.proposer import Strategy
+from nasopt.search.samplers import make_sampler
+from nasopt.search.storage import silence_optuna
+from nasopt.search.study import read_records
+
+RESULTS = Path(__file__).parent / "results"
+TARGET = STUDY.bar + STUDY.selection.margin
+MIN_PASS_RATE = STUDY.selection.min_pass_rate
+GENERATION = STUDY.search.generation_size
+SMALLEST, REF_POINT = 782, (3000, DEAD_ACCURACY)
+EVERY = 10  # evaluations between two points of a curve
+
+
+def make_task(table: TrainedTable) -> Task[Candidate]:
+    """The search of our space, with trainings played by ``table``."""
+    problem = genome_problem(table.space, TARGET)
+    union = union_of_distributions(table.space)
+
+    def suggest_all(trial: optuna.Trial) -> Candidate:
+        values = {name: trial._suggest(name, choices) for name, choices in union.items()}
+        return table.space.suggest(Clipped(values))
+
+    def feedback(seed: int) -> Callable[[Candidate], float]:
+        # A candidate that is trained again is trained from the same seed, as in nasopt.
+        return partial(table.train, seed=seed)
+
+    return Task(
+        problem,
+        REF_POINT[0],
+        lambda candidate, rng: variation.mutate(candidate, table.space, rng),
+        table.space.suggest,
+        suggest_all,
+        feedback,
+    )
+
+
+class Clipped:
+    """Chooses what a mapping of all parameters says, or the nearest that is legal."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:  # noqa: ARG002
+        """The number of that name, in bounds."""
+        return int(np.clip(self._values[name], low, high))
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:  # noqa: ARG002
+        """The number of that name, in bounds."""
+        return float(np.clip(self._values[name], low, high))
+
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:  # noqa: ARG002
+        """The choice of that name."""
+        return str(self._values[name])
+
+
+def whole_driver(task: Task[Candidate], seed: int, n_trials: int) -> list[Candidate]:
+    """The whole driver, with a share of trials for replicates; trainings have no curve, so none is stopped."""
+
+    def evaluate(candidate: Candidate, trained_from: int, _rule: StopRule) -> Evaluation:
+        accuracy = task.feedback(trained_from)(candidate)
+        return Evaluation(accuracy, accuracy, (accuracy,), accuracy == DEAD_ACCURACY, 0.0)
+
+    plan = SearchPlan(
+        name="table",
+        space=SPACE,
+        bar=STUDY.bar,
+        seed=seed,
+        margin=STUDY.selection.margin,
+        replicate_share=STUDY.search.replicates,
+    )
+    directions = ["maximize", "minimize"]
+    study = optuna.create_study(directions=directions, sampler=make_sampler(plan))
+    with ThreadPoolExecutor(1) as executor:
+        driver = SearchDriver(study, plan, evaluate, executor, n_workers=1)
+        driver.run(Limits(trials=n_trials), Event())
+    return [record.candidate for record in read_records(study, SPACE)]
+
+
+METHODS: dict[str, Search[Candidate]] = {
+    "ours": ours(Strategy(), GENERATION),
+    "ours, a quarter replicates": whole_driver,
+    "ours without model": ours(Strategy(optimism=None), GENERATION),
+    "front mutation": mutate_the_front,
+    "regularised evolution": evolution,
+    "NSGA-II as Optuna has it": nsga2(50),
+    "NSGA-II, 20, told the bar": nsga2(20, constrained=True),
+    "NSGA-II, 20, fixed length": nsga2(20, same_parameters=True),
+    "TPE": tpe(multivariate=False),
+    "TPE, multivariate": tpe(multivariate=True),
+    "random": RANDOM,
+    "GP, fixed length": GP,
+}
+SLOW = {"GP, fixed length": 200}  # seconds a trial and more; no more evaluations than these
+
+
+def judge(table: TrainedTable, visited: Sequence[Candidate]) -> tuple[list[float], list[float]]:
+    """Hypervolume and smallest passing network after every ``EVERY`` evaluations."""
+    sizes = np.array([table.space.n_params(c.genome) for c in visited], dtype=float)
+    truth = table.truth(visited)
+    losses = np.column_stack((np.log10(sizes), -truth.accuracies))
+    ref = (np.log10(REF_POINT[0]), -REF_POINT[1])
+    box = np.log10(REF_POINT[0] / SMALLEST) * (1 - REF_POINT[1])
+    ends = range(EVERY, len(visited) + 1, EVERY)
+    passing = np.where(truth.pass_rates >= MIN_PASS_RATE, sizes, REF_POINT[0])
+    return (
+        [hypervolume(losses[:n], ref) / box for n in ends],
+        [float(passing[:n].min()) for n in ends],
+    )
+
+
+def compare(methods: Sequence[str], n_seeds: int, n_trials: int, path: Path) -> None:
+    """Runs what is asked for and adds it to the JSON file ``path``, and draws it."""
+    results = json.loads(path.read_text()) if path.exists() else {}
+    table = TrainedTable(read_table())
+    task = make_task(table)
+    for name in methods:
+        n_most = min(n_trials, SLOW.get(name, n_trials))
+        began, runs, duplicates = time.process_time(), [], []
+        for seed in range(n_seeds):
+            visited = METHODS[name](task, seed, n_most)
+            runs.append(judge(table, visited))
+            duplicates.append(len(visited) - len(set(visited)))
+        seconds = time.process_time() - began
+        volumes, smallest = (np.array(part) for part in zip(*runs, strict=True))
+        results[name] = {
+            "hypervolume": np.round(volumes, 5).tolist(),
+            "smallest": smallest.tolist(),
+            "duplicates": duplicates,
+            "cpu_s": round(seconds, 1),
+        }
+        middle = volumes.shape[1] // 2 - 1
+        print(
+            f"{name} | {n_seeds} seeds | at {EVERY * (middle + 1)}: {summary(volumes[:, middle])}, "
+            f"{summary(smallest[:, middle])} | at {n_most}: {summary(volumes[:, -1])}, "
+            f"{summary(smallest[:, -1])} | {np.median(duplicates):.0f} duplicates | {seconds:.0f} s",
+            flush=True,
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(results) + "\n")
+        path.with_suffix(".svg").write_text(draw_results(results))
+
+
+def draw_results(results: Mapping[str, Any]) -> str:
+    """The SVG of hypervolume and smallest network against evaluations."""
+    longest = max(len(run) for method in results.values() for run in method["hypervolume"])
+    x = [EVERY * (k + 1) for k in range(longest)]
+    titles = {"hypervolume": "hypervolume", "smallest": "parameters of the smallest that passes"}
+    panels = [
+        Panel(title, "evaluations", x, {name: m[key] for name, m in results.items()})
+        for key, title in titles.items()
+    ]
+    return draw_lines(panels, "Our space, trainings played by a model of real ones")
+
+
+def summary(values: np.ndarray) -> str:
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return f"{median:.4g} ({low:.4g} to {high:.4g})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="2 seeds, 60 evaluations, no GP")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--trials", type=int, default=300)
+    parser.add_argument("--out", type=Path, default=RESULTS / "bench-table.json")
+    args = parser.parse_args()
+    silence_optuna()
+    if args.quick:
+        args.seeds, args.trials = 2, 60
+        args.methods = [name for name in args.methods if name not in SLOW]
+        args.out = RESULTS / "bench-table-quick.json"
+    compare(args.methods, args.seeds, args.trials, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""The benchmarks' own arithmetic, and that the baseline is what it says; nothing is trained."""
+
+import ast
+import importlib.util
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import bench_driver
+import bench_plot
+import bench_real
+import bench_table
+import numpy as np
+import optuna
+import pytest
+import searches
+import trained_table
+
+from nasopt.cost import count_cost
+from nasopt.search.proposer import Problem, Strategy
+from nasopt.search.study import open_study, read_database
+
+BASELINE = Path(__file__).parent.parent / "studies" / "baseline" / "search.py"
+SPACE = trained_table.SPACE
+
+
+def load_baseline():
+    spec = importlib.util.spec_from_file_location("baseline_search", BASELINE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def sample(n, *, legal=True):
+    rng = np.random.default_rng(0)
+    found = []
+    while len(found) < n:
+        candidate = SPACE.sample(rng)
+        if (SPACE.why_too_large(candidate.genome) is None) == legal:
+            found.append(candidate)
+    return found
+
+
+# The baseline
+
+
+def test_the_baseline_imports_nothing_of_nasopt():
+    nodes = list(ast.walk(ast.parse(BASELINE.read_text())))
+    names = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
+    names += [n.module for n in nodes if isinstance(n, ast.ImportFrom)]
+    assert "optuna" in names
+    assert not [name for name in names if name.startswith("nasopt")]
+
+
+def test_the_baseline_searches_the_space_of_the_study():
+    baseline = load_baseline()
+    for candidate in sample(30):
+        trial = optuna.trial.FixedTrial(SPACE.to_params(candidate))
+        assert baseline.count_params(baseline.build_model(trial)) == SPACE.n_params(
+            candidate.genome
+        )
+        trial.suggest_float("lr", *SPACE.lr, log=True)
+        trial.suggest_float("lr_decay", *SPACE.lr_decay, log=True)
+        assert trial.distributions.keys() == SPACE.to_params(candidate).keys()
+    assert (SPACE.max_params, SPACE.max_macs) == (baseline.MAX_PARAMS, baseline.MAX_MACS)
+    for candidate in sample(10, legal=False):
+        with pytest.raises(optuna.TrialPruned, match="too large"):
+            baseline.build_model(optuna.trial.FixedTrial(SPACE.to_params(candidate)))
+
+
+def test_the_baseline_counts_macs_as_nasopt_does():
+    baseline = load_baseline()
+    for candidate in sample(20):
+        macs = count_cost(candidate.genome, SPACE.image, SPACE.n_classes).macs
+        trial = optuna.trial.FixedTrial(SPACE.to_params(candidate))
+        baseline.MAX_MACS = macs
+        baseline.build_model(trial)
+        baseline.MAX_MACS = macs - 1
+        with pytest.raises(optuna.TrialPruned, match="too large"):
+            baseline.build_model(trial)
+
+
+# The table of trainings
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(1)
+    trainings = []
+    for candidate in sample(60):
+        center = -0.3 * np.log(SPACE.n_params(candidate.genome))
+        logs = center + rng.normal(0, 0.05, 12)
+        n_dead = 12 if candidate.genome.final_activation == "relu" else 0
+        trainings.append(trained_table.Trainings(candidate, logs, n_dead))
+    return trained_table.TrainedTable(trainings)
+
+
+def test_a_played_training_is_a_pure_function_of_candidate_and_seed(table):
+    first, second = sample(2)
+    assert table.train(first, 3) == table.train(first, 3)
+    assert len({table.train(first, seed) for seed in range(8)}) > 1
+    assert table.train(first, 3) != table.train(second, 3)
+
+
+def test_the_truth_is_what_many_trainings_come_to(table):
+    candidates = sample(6)
+    truth = table.truth(candidates, bar=0.88)
+    played = np.array([[table.train(c, seed) for seed in range(600)] for c in candidates])
+    assert truth.accuracies == pytest.approx(played.mean(axis=1), abs=0.05)
+    assert truth.pass_rates == pytest.approx((played > 0.88).mean(axis=1), abs=0.08)
+    deaths = (played == trained_table.DEAD_ACCURACY).mean(axis=1)
+    assert deaths == pytest.approx(table.predict(candidates)[2], abs=0.08)
+
+
+def test_the_published_table_is_read_by_candidate():
+    trainings = trained_table.read_table()
+    assert len({t.candidate for t in trainings}) == len(trainings)
+    assert max(t.n for t in trainings) >= 20
+    assert all(SPACE.why_too_large(t.candidate.genome) is None for t in trainings)
+
+
+def test_curves_of_a_search_never_get_worse(table):
+    volumes, smallest = bench_table.judge(table, sample(40))
+    assert len(volumes) == len(smallest) == 4
+    assert volumes == sorted(volumes)
+    assert smallest == sorted(smallest, reverse=True)
+    assert 0 < volumes[-1] < 1
+
+
+# The searches
+
+
+def number_task():
+    """Numbers below 400, of which every seventh is too large; the larger, the more accurate."""
+
+    def size(number):
+        return np.inf if number % 7 == 0 else 1.0 + number
+
+    def step(number, rng):
+        return int(np.clip(number + rng.integers(-20, 21), 0, 399))
+
+    problem = Problem(
+        sample=lambda rng: int(rng.integers(400)),
+        vary=lambda parents, rng: step(parents[0], rng),
+        size=size,
+        features=lambda number: np.array([number / 400]),
+        bar=0.5,
+        max_size=1e9,
+    )
+
+    def suggest(trial):
+        return trial.suggest_int("number", 0, 399)
+
+    return searches.Task(
+        problem, 400.0, step, suggest, suggest, lambda _seed: lambda number: number / 400
+    )
+
+
+SEARCHES = {
+    "ours": searches.ours(Strategy(n_start=5, n_children=20), generation=4),
+    "evolution": searches.evolution,
+    "front mutation": searches.mutate_the_front,
+    "NSGA-II": searches.nsga2(10, constrained=True),
+    "TPE": searches.tpe(multivariate=True),
+    "random": searches.RANDOM,
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_trains_as_often_as_asked_and_nothing_too_large(name):
+    task = number_task()
+    visited = SEARCHES[name](task, 0, 40)
+    assert len(visited) == 40
+    assert all(task.is_legal(number) for number in visited)
+    assert SEARCHES[name](task, 0, 40) == visited
+    assert SEARCHES[name](task, 1, 40) != visited
+    if name in ("ours", "front mutation"):
+        assert len(set(visited)) == 40
+
+
+def test_any_values_of_all_parameters_make_a_legal_network(table):
+    task = bench_table.make_task(table)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    kept = [task.suggest_all(study.ask()) for _ in range(50)]
+    for candidate in kept:
+        assert SPACE.from_params(SPACE.to_params(candidate)) == candidate
+    assert len({len(trial.params) for trial in study.trials}) == 1
+
+
+# Real trainings at equal time
+
+
+def test_the_share_of_time_is_counted_to_what_the_other_had_in_its_budget():
+    runs = {
+        "nasopt": {"1": [(1.0, 2000, 0.6), (4.0, 1500, 0.8), (90.0, 900, 0.9)]},
+        "slow": {"1": [(50.0, 1600, 0.79), (120.0, 800, 0.99)]},
+        "good": {"1": [(50.0, 790, 0.99)]},
+    }
+    assert bench_real.shares(runs, 100.0) == {"slow": {"1": 0.04}, "good": {"1": None}}
+    assert bench_real.smallest(runs["nasopt"]["1"][:2], 0.75) == 1500
+    assert bench_real.smallest(runs["nasopt"]["1"], 0.95) == 3000
+
+
+def test_the_hypervolume_is_a_share_of_the_box():
+    assert bench_real.volume([(1.0, 782, 1.0)]) == pytest.approx(1)
+    assert bench_real.volume([(1.0, 3000, 1.0), (1.0, 782, 0.1)]) == 0
+    middle = round((782 * 3000) ** 0.5)
+    assert bench_real.volume([(1.0, middle, 0.55)]) == pytest.approx(0.25, abs=1e-3)
+
+
+# Pictures and the driver's bench
+
+
+def test_a_drawing_is_xml_that_names_every_method():
+    runs = {"a < b": [[1, 2, 3], [2, 3, 4]], "short": [[1.0, 1.5]]}
+    panel = bench_plot.Panel("title", "seconds", [10, 20, 30], runs)
+    drawing = ET.fromstring(bench_plot.draw_lines([panel, panel], "All"))
+    texts = [element.text for element in drawing.iter() if element.tag.endswith("text")]
+    assert {"a < b", "short", "All", "seconds"} <= set(texts)
+
+
+def test_the_driver_is_timed_on_the_study_that_was_filled(plan, tmp_path):
+    database = tmp_path / "study.db"
+    plan = replace(plan, stop_confidence=0.95)
+    bench_driver.fill(database, plan, 60, attributes=True)
+    records = read_database(database, plan.space)
+    assert len(records) == 60
+    assert all(r.state == "complete" and r.evaluation is not None for r in records)
+    copy = bench_driver.copy_of(database, tmp_path / "copy.db")
+    times = bench_driver.time_ours(copy, plan, 3)
+    assert min(times.values()) > 0
+    n_trials = len(open_study(plan, copy, create=False).trials)
+    assert n_trials == 60 + bench_driver.N_WARM_UP + 3
+    stock = bench_driver.time_stock(f"sqlite:///{database}", plan, 2, attributes=False)
+    assert min(stock.values()) > 0
