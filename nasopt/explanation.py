@@ -23,8 +23,9 @@ def explain_choice(
     chosen: CandidateSummary,
     race: Race,
     verification: Verification,
+    title: str = "the smallest",
 ) -> list[str]:
-    """Why ``chosen`` is the answer, and what a smaller or larger network would have given."""
+    """Why ``chosen``, ``title`` of all, is the answer, and what a smaller or larger network would have given."""
     networks = summarize_candidates(records)
     n_tests = len(verification.seeds)
     low, _ = pass_rate_bounds(verification.n_passed, n_tests, ERROR)
@@ -37,7 +38,7 @@ def explain_choice(
         }
     )
     reasons = [
-        f"It is the smallest of {n_tried} distinct architectures trained that won its race in validation: mean {race.mean:.2%} over "
+        f"It is {title} of {n_tried} distinct architectures trained that won its race in validation: mean {race.mean:.2%} over "
         f"{len(race.accuracies)} fresh seeds, above {verification.bar:.1%} with 95% confidence (at least "
         f"{lower_bound(race.accuracies, ERROR):.2%}). {n_smaller} of them are at or below its size.",
         f"On test, trained on all training images, it holds: {verification.n_passed} of {n_tests} seeds above the bar (with 95% confidence at "

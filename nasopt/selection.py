@@ -1,17 +1,29 @@
 """From all trials to the one network: raced on validation, then opened on test, and explained."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
+from nasopt.errors import SettingsError
 from nasopt.explanation import (
     explain_choice,
     explain_contradicted,
     explain_failure,
     explain_race,
+    find_knee,
 )
 from nasopt.racing import RaceRule
-from nasopt.records import CandidateSummary, Race, TrialRecord, Verification, summarize_candidates
+from nasopt.records import (
+    CandidateSummary,
+    Race,
+    TrialRecord,
+    Verification,
+    front_of,
+    summarize_candidates,
+)
+
+Order = Literal["smallest", "knee", "best-under"]
+ORDERS: tuple[Order, ...] = get_args(Order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +34,9 @@ class SelectionRule:
     Then it is raced over ``race_seeds`` fresh seeds, see :class:`nasopt.racing.RaceRule`. What a race accepts is trained on all
     training images from ``n_seeds`` seeds and opened on test: the mean must be above the bar, and
     ``min_pass_rate`` of the seeds too. At most ``max_candidates`` are raced.
+
+    Candidates are walked through from the smallest up; from the knee of the front up; or, of those with at
+    most ``under`` parameters, from the most accurate down.
     """
 
     bar: float
@@ -30,6 +45,8 @@ class SelectionRule:
     min_pass_rate: float = 0.8
     max_candidates: int = 20
     race_seeds: int = 48
+    order: Order = "smallest"
+    under: int | None = None
 
     def race(self, position: int) -> RaceRule:
         """What the race of the network at ``position`` of the walk, from 1, is judged by."""
@@ -50,6 +67,30 @@ class SelectionRule:
         """Whether the seeds not trained yet could make up for those that failed."""
         n_left = self.n_seeds - len(verification.seeds)
         return verification.n_passed + n_left >= self.min_pass_rate * self.n_seeds
+
+
+def parse_rule(
+    usual: SelectionRule, order: str, under: int | None, bar: float | None
+) -> SelectionRule:
+    """``usual`` with what a user asked for instead.
+
+    Raises:
+        SettingsError: if the order is unknown, or lacks the size it needs.
+    """
+    if order not in ORDERS:
+        raise SettingsError(f"unknown rule {order!r}; give one of {', '.join(ORDERS)}")
+    if order == "best-under" and under is None:
+        raise SettingsError(
+            "the rule best-under needs the most parameters that a network may have; give it with --under"
+        )
+    return replace(usual, order=order, under=under, bar=usual.bar if bar is None else bar)
+
+
+_TITLES: dict[Order, str] = {
+    "smallest": "the smallest",
+    "knee": "the smallest from the knee of the front up",
+    "best-under": "the most accurate in the search of at most {under:,} parameters",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +115,8 @@ class Selection:
         """The selection as plain JSON values."""
         return {
             "bar": self.rule.bar,
+            "rule": self.rule.order,
+            "under": self.rule.under,
             "margin": self.rule.margin,
             "min_pass_rate": self.rule.min_pass_rate,
             "chosen": self.chosen.to_json() if self.chosen else None,
@@ -90,8 +133,16 @@ class Selection:
 
 
 def list_candidates(records: Sequence[TrialRecord], rule: SelectionRule) -> list[CandidateSummary]:
-    """The candidates that clear the bar by the margin in validation, smallest first."""
-    clear = [s for s in summarize_candidates(records) if s.shortfall(rule.bar, rule.margin) <= 0]
+    """The candidates that clear the bar by the margin in validation, in the order of the rule."""
+    networks = summarize_candidates(records)
+    clear = [s for s in networks if s.shortfall(rule.bar, rule.margin) <= 0]
+    if rule.under is not None:
+        clear = [s for s in clear if s.n_params <= rule.under]
+    if rule.order == "best-under":
+        return sorted(clear, key=lambda s: (-s.val_accuracy, s.n_params, s.number))
+    knee = find_knee(front_of(networks)) if rule.order == "knee" else None
+    if knee is not None:
+        clear = [s for s in clear if s.n_params >= knee.n_params]
     return sorted(clear, key=lambda s: (s.n_params, -s.val_accuracy, s.number))
 
 
@@ -117,14 +168,15 @@ def select_smallest(
         if verdict == "accepted":
             tested.append(verify(network))
             if rule.passes(tested[-1]):
-                choice = explain_choice(records, network, races[-1], tested[-1])
+                title = _TITLES[rule.order].format(under=rule.under)
+                choice = explain_choice(records, network, races[-1], tested[-1], title)
                 return Selection(rule, network, tuple(races), tuple(tested), (*choice, *reasons))
             if rule.is_decided(tested[-1]):
                 reasons.append(explain_contradicted(tested[-1]))
                 continue
         if verdict in {"open", "accepted"}:
             reasons.append(
-                f"The smallest candidate left, trial {network.number} with {network.n_params:,} parameters and "
+                f"The next candidate, trial {network.number} with {network.n_params:,} parameters and "
                 f"{network.val_accuracy:.2%} in validation, is not verified yet; run 'nasopt verify'."
             )
             return Selection(rule, None, tuple(races), tuple(tested), tuple(reasons))

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -40,12 +40,14 @@ from nasopt.search.study import (
     open_study,
     read_database,
     read_race,
+    read_rule,
     read_verification,
     working_copy,
     write_race,
+    write_rule,
     write_verification,
 )
-from nasopt.selection import Selection, select_smallest
+from nasopt.selection import Selection, SelectionRule, select_smallest
 from nasopt.settings import WEIGHTS_NAME, StudyFile, read_study_file, run_folder
 from nasopt.training import TrainingResult
 from nasopt.training.engines import choose_engine
@@ -165,13 +167,14 @@ def run_search(
 
 def run_selection(
     context: StudyContext,
+    rule: SelectionRule,
     n_workers: int,
     on_race: Callable[[Race, int], None],
     on_seed: Callable[[Verification], None],
 ) -> Selection:
     """Chooses the network of a study by racing, verifies it on test, and writes weights, numbers and report.
 
-    What was verified in an earlier run is not trained again.
+    What was verified in an earlier run is not trained again. The study remembers by which rule it was chosen.
 
     Raises:
         StudyError: if there is no such study, its database cannot be used, or another process drives it.
@@ -181,7 +184,6 @@ def run_selection(
     engine = context.settings.training.engine
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
     final_training = FinalTraining(context.source, context.settings.recipe, engine)
-    rule = context.settings.rule
     first_seeds: dict[int, TrainingResult] = {}
     with _driving(context) as study, _executor(engine, n_workers) as executor:
 
@@ -207,6 +209,7 @@ def run_selection(
 
             return verify(start, rule, context.plan.seed, final_training, executor, after_seed)
 
+        write_rule(study, {"bar": rule.bar, "order": rule.order, "under": rule.under})
         records = read_database(context.database, context.plan.space)
         selection = select_smallest(records, rule, race_network, verify_record)
         document = json.dumps(selection.to_json(), indent=2)
@@ -234,9 +237,9 @@ def known_selection(context: StudyContext) -> Selection:
     Raises:
         StudyError: if there is no such study, or its database cannot be read.
     """
-    rule = context.settings.rule
     with database_errors(context.database):
         study = context.open(create=False)
+        rule = replace(context.settings.rule, **read_rule(study))
         records = read_database(context.database, context.plan.space)
 
         def recall_race(network: CandidateSummary, _position: int) -> Race:

@@ -183,6 +183,19 @@ def test_the_main_job_from_search_to_weights(nasopt, study_file):
     code, out, _ = nasopt("report", study_file, "--json")
     assert json.loads(out) == {"report": str(folder / "report.html")}
 
+    # By another rule: the report follows it, until it is verified by the study's own again.
+    code, _, err = nasopt("verify", study_file, "--rule", "best-under")
+    assert code == 2
+    assert "give it with --under" in err
+    words = ("verify", study_file, "--rule", "best-under", "--under", 5000, "--bar", "0.15")
+    code, out, _ = nasopt(*words, "--json")
+    other = json.loads(out)
+    assert (code, other["bar"], other["rule"]) == (0, 0.15, "best-under")
+    assert other["chosen"]["val_accuracy"] == max(r["val_accuracy"] for r in front)
+    assert "at most 5,000 parameters" in (folder / "report.html").read_text()
+    code, out, _ = nasopt("verify", study_file, "--json")
+    assert json.loads(out)["chosen"] == chosen
+
     # More trials: it goes on where it was.
     code, out, err = nasopt("search", study_file, "--trials", 8, "--json")
     document = json.loads(out)

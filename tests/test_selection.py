@@ -3,9 +3,10 @@ from dataclasses import replace
 
 import pytest
 
+from nasopt.errors import SettingsError
 from nasopt.explanation import find_knee
 from nasopt.records import Race, SeedResult, Verification, summarize_candidates
-from nasopt.selection import SelectionRule, list_candidates, select_smallest
+from nasopt.selection import SelectionRule, list_candidates, parse_rule, select_smallest
 from tests.conftest import make_record
 
 RULE = SelectionRule(bar=0.75, margin=0.01, n_seeds=3, race_seeds=4)
@@ -129,7 +130,7 @@ def test_what_is_not_verified_yet_is_not_chosen(accuracies):
     )
     assert selection.chosen is None
     assert (
-        "trial 1 with 1,000 parameters and 76.50% in validation, is not verified yet; run 'nasopt verify'"
+        "The next candidate, trial 1 with 1,000 parameters and 76.50% in validation, is not verified yet; run 'nasopt verify'"
         in selection.reasons[-1]
     )
 
@@ -156,3 +157,27 @@ def test_the_knee_is_where_the_front_bends():
     )
     assert find_knee(front).n_params == 1000
     assert find_knee(front[:2]) is None
+
+
+def test_other_rules_walk_in_another_order():
+    best = replace(RULE, order="best-under", under=1500)
+    assert [s.number for s in list_candidates(RECORDS, best)] == [2, 3, 1]
+    knee = replace(RULE, order="knee")
+    assert [s.number for s in list_candidates(RECORDS, knee)] == [2, 3, 4]
+    selection = select_smallest(
+        RECORDS, best, lambda s, _: raced(s, *GOOD), lambda s: verification(s, 0.8, 0.8, 0.8)
+    )
+    assert selection.chosen.number == 2
+    text = "It is the most accurate in the search of at most 1,500 parameters of 2 distinct"
+    assert selection.reasons[0].startswith(text)
+    assert selection.to_json()["rule"] == "best-under"
+
+
+def test_a_rule_is_parsed_with_what_it_needs():
+    parsed = parse_rule(RULE, "best-under", 1500, 0.8)
+    assert (parsed.order, parsed.under, parsed.bar) == ("best-under", 1500, 0.8)
+    assert parse_rule(RULE, "smallest", None, None) == RULE
+    with pytest.raises(SettingsError, match="unknown rule 'best'; give one of smallest, knee"):
+        parse_rule(RULE, "best", None, None)
+    with pytest.raises(SettingsError, match="best-under needs the most parameters .* --under"):
+        parse_rule(RULE, "best-under", None, None)

@@ -124,6 +124,13 @@ def front(
 def verify(
     study: Study = DEFAULT_STUDY,
     *,
+    bar: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Another bar than the study's.")
+    ] = None,
+    rule: Annotated[str, typer.Option(help="smallest, knee or best-under.")] = "smallest",
+    under: Annotated[
+        int | None, typer.Option(min=1, help="The most parameters of a network.")
+    ] = None,
     workers: Workers = None,
     database: Database = None,
     data: Data = None,
@@ -132,26 +139,28 @@ def verify(
 ) -> None:
     """Choose the smallest network above the bar: raced over seeds, verified on test, and written out."""
     from nasopt import workflow
+    from nasopt.selection import parse_rule
     from nasopt.settings import default_workers
     from nasopt.tables import describe_race, describe_verification, selection_lines
 
     context = workflow.open_context(study, database=database, data=data)
-    rule = context.settings.rule
+    chosen_rule = parse_rule(context.settings.rule, rule, under, bar)
 
     def show(text: str) -> None:
         if not (quiet or as_json):
             err.print(text, highlight=False)
 
     def show_race(race: "Race", position: int) -> None:
-        race_rule = rule.race(position)
+        race_rule = chosen_rule.race(position)
         if len(race.accuracies) in race_rule.rounds:
-            show(describe_race(race, rule.bar, race_rule.judge(race.accuracies)))
+            show(describe_race(race, race_rule.bar, race_rule.judge(race.accuracies)))
 
     selection = workflow.run_selection(
         context,
+        chosen_rule,
         workers or default_workers(),
         show_race,
-        lambda verification: show(describe_verification(verification, rule.n_seeds)),
+        lambda verification: show(describe_verification(verification, chosen_rule.n_seeds)),
     )
     workflow.make_report(context)
     if as_json:

@@ -1,9 +1,10 @@
 """The Optuna study of a search: its identity, and its trials as records."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -31,6 +32,7 @@ from nasopt.space import SearchSpace
 METRIC_NAMES = ("val_accuracy", "n_params")
 IDENTITY_KEY = "nasopt:identity"
 RACE_KEY = "nasopt:race:"
+RULE_KEY = "nasopt:rule"
 VERIFICATION_KEY = "nasopt:verification:"
 FORMAT_KEY = "nasopt:format"
 FORMAT = 1
@@ -174,6 +176,16 @@ def read_race(study: optuna.Study, network: CandidateSummary) -> Race:
     """The race of ``network`` that the study has so far, perhaps of no seed."""
     accuracies = tuple(study.user_attrs.get(f"{RACE_KEY}{network.number}", []))
     return Race(network.number, network.candidate, network.n_params, accuracies)
+
+
+def write_rule(study: optuna.Study, rule: Mapping[str, Any]) -> None:
+    """Stores by what rule the study's network is chosen, as far as it may differ from the study file's."""
+    study.set_user_attr(RULE_KEY, dict(rule))
+
+
+def read_rule(study: optuna.Study) -> dict[str, Any]:
+    """What the study's network was chosen by last; empty if it was not yet."""
+    return dict(study.user_attrs.get(RULE_KEY, {}))
 
 
 def write_verification(study: optuna.Study, verification: Verification) -> None:
