@@ -157,7 +157,7 @@ def run_search(
     with (
         _driving(context) as stored,
         working_copy(stored, context.database) as study,
-        _executor(engine, n_workers) as executor,
+        workers(engine, n_workers) as executor,
     ):
         driver = SearchDriver(study, context.plan, evaluator, executor, n_workers, on_progress)
         on_progress(driver.progress)
@@ -185,7 +185,7 @@ def run_selection(
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
     final_training = FinalTraining(context.source, context.settings.recipe, engine)
     first_seeds: dict[int, TrainingResult] = {}
-    with _driving(context) as study, _executor(engine, n_workers) as executor:
+    with _driving(context) as study, workers(engine, n_workers) as executor:
 
         def race_network(network: CandidateSummary, position: int) -> Race:
             def after_seed(race: Race) -> None:
@@ -360,7 +360,7 @@ def _driving(context: StudyContext) -> Iterator[optuna.Study]:
 
 
 @contextmanager
-def _executor(engine: str, n_workers: int) -> Iterator[Executor]:
+def workers(engine: str, n_workers: int) -> Iterator[Executor]:
     """The workers for an engine; ended at once if the block is left by an error or a second Ctrl-C."""
     executor = make_executor(n_workers, in_threads=choose_engine(engine).releases_gil)
     try:

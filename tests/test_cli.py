@@ -183,7 +183,15 @@ def test_the_main_job_from_search_to_weights(nasopt, study_file):
     code, out, _ = nasopt("report", study_file, "--json")
     assert json.loads(out) == {"report": str(folder / "report.html")}
 
-    # By another rule: the report follows it, until it is verified by the study's own again.
+    # More trials: it goes on where it was.
+    code, out, err = nasopt("search", study_file, "--trials", 8, "--json")
+    document = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (document["n_trials"], document["stopped_by"]) == (8, "trials")
+
+
+def test_by_another_rule_the_report_follows_it(nasopt, study_file):
+    nasopt("search", study_file, "--quiet")
     code, _, err = nasopt("verify", study_file, "--rule", "best-under")
     assert code == 2
     assert "give it with --under" in err
@@ -191,16 +199,33 @@ def test_the_main_job_from_search_to_weights(nasopt, study_file):
     code, out, _ = nasopt(*words, "--json")
     other = json.loads(out)
     assert (code, other["bar"], other["rule"]) == (0, 0.15, "best-under")
+    front = json.loads(nasopt("front", study_file, "--json")[1])
     assert other["chosen"]["val_accuracy"] == max(r["val_accuracy"] for r in front)
-    assert "at most 5,000 parameters" in (folder / "report.html").read_text()
+    report = (study_file.parent / "runs" / "tiny" / "report.html").read_text()
+    assert "at most 5,000 parameters" in report
     code, out, _ = nasopt("verify", study_file, "--json")
-    assert json.loads(out)["chosen"] == chosen
+    assert json.loads(out)["rule"] == "smallest"
+    assert json.loads(out)["chosen"]["n_params"] <= other["chosen"]["n_params"]
 
-    # More trials: it goes on where it was.
-    code, out, err = nasopt("search", study_file, "--trials", 8, "--json")
-    document = json.loads(out)
-    assert (code, err) == (0, "")
-    assert (document["n_trials"], document["stopped_by"]) == (8, "trials")
+
+def test_the_floor_is_trained_and_resumed(nasopt, study_file):
+    nasopt("search", study_file, "--quiet")
+    words = ("floor", study_file, "--below", "960", "--depth", "2")
+    code, out, _ = nasopt(*words, "--trainings", "3")
+    assert code == 1
+    assert "3 trained from one seed" in out
+    assert "not complete; run the same command again to go on" in out
+    code, out, _ = nasopt(*words, "--json")
+    floor = json.loads(out)
+    assert floor["complete"]
+    assert floor["n_trained"] == floor["n_genomes"] > 3
+    assert (code == 0) == any(race["verdict"] == "accepted" for race in floor["races"])
+    log = study_file.parent / "runs" / "tiny" / "floor-960.jsonl"
+    genomes = [json.loads(line)["genome"] for line in log.read_text().splitlines()[1:]]
+    assert len(set(genomes)) == len(genomes) == floor["n_genomes"]
+    code, _, err = nasopt("floor", study_file, "--below", "960", "--depth", "3")
+    assert code == 2
+    assert "holds a floor within other limits" in err
 
 
 def test_weights_on_disk_give_the_accuracy_that_is_claimed(nasopt, study_file, small_npz):

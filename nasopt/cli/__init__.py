@@ -23,6 +23,7 @@ for command in (
     study_commands.status,
     study_commands.front,
     study_commands.verify,
+    study_commands.floor,
     study_commands.report,
     study_commands.dashboard,
     model_commands.export,

@@ -1,4 +1,4 @@
-"""The commands on a study: search, status, front, verify, report, dashboard."""
+"""The commands on a study: search, status, front, verify, floor, report, dashboard."""
 
 import os
 import shutil
@@ -172,6 +172,51 @@ def verify(
             out.print(f"{name:<11} {path}", highlight=False)
         out.print(f"dashboard   {_dashboard_command(context)}", highlight=False)
     if selection.chosen is None:
+        raise typer.Exit(NOTHING_FOUND)
+
+
+def floor(
+    study: Study = DEFAULT_STUDY,
+    *,
+    below: Annotated[int, typer.Option(min=1, help="Enumerate what has fewer parameters.")],
+    depth: Annotated[int, typer.Option(min=2, help="The most convolutions.")] = 3,
+    activation: Annotated[
+        list[str] | None,
+        typer.Option(help="One that all layers of a genome have; may be repeated."),
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="As the smallest network above the bar, if not given.")
+    ] = None,
+    lr_decay: Annotated[float | None, typer.Option(help="Likewise.")] = None,
+    trainings: Annotated[int | None, typer.Option(min=1, help="At most so many now.")] = None,
+    workers: Workers = None,
+    database: Database = None,
+    data: Data = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train all networks below a size, within limits, and race those that end above the bar."""
+    from nasopt import floor_study, workflow
+    from nasopt.floor import Floor, describe_floor
+    from nasopt.settings import default_workers
+
+    context = workflow.open_context(study, database=database, data=data)
+    names = tuple(activation or context.settings.space.activations)
+    limits = floor_study.floor_limits(context, below, depth, names, (lr, lr_decay))
+
+    def show(so_far: Floor) -> None:
+        if len(so_far.entries) % 50 == 0 and not (quiet or as_json):
+            err.print(
+                f"{len(so_far.entries):,} of {so_far.n_genomes:,} genomes trained", highlight=False
+            )
+
+    done = floor_study.run_floor(context, limits, workers or default_workers(), trainings, show)
+    if as_json:
+        print_json(done.to_json())
+    else:
+        for line in describe_floor(done):
+            out.print(line, highlight=False, markup=False)
+    if not done.passed:
         raise typer.Exit(NOTHING_FOUND)
 
 

@@ -45,10 +45,14 @@ class StopRules:
     def rule(self, n_params: int) -> StopRule:
         """The rule for a network of ``n_params`` parameters; it stops nothing where nothing is known to beat."""
         best = max((r.val_accuracy for r in self.rivals if r.n_params <= n_params), default=None)
-        if self.shares is None or best is None:
+        return TO_THE_END if best is None else self.rule_to_reach(best)
+
+    def rule_to_reach(self, accuracy: float) -> StopRule:
+        """The rule that stops what, even at best, would not come to ``accuracy``."""
+        if self.shares is None:
             return TO_THE_END
-        # The error after epoch i times the share is the error at the end, at best; it must beat the rival's.
-        minimum = 1 - (1 - best) / np.maximum(self.shares[:-1], 1e-9)
+        # The error after epoch i times the share is the error at the end, at best.
+        minimum = 1 - (1 - accuracy) / np.maximum(self.shares[:-1], 1e-9)
         return StopRule(tuple(float(max(0.0, accuracy)) for accuracy in minimum))
 
     def expected(self, curve: Sequence[float]) -> float:

@@ -1,0 +1,77 @@
+"""All genomes of a space below a size, one by one and in a fixed order."""
+
+from collections.abc import Iterator
+from itertools import combinations, product
+
+from nasopt.cost import count_params
+from nasopt.genome import N_REDUCTIONS, ConvLayer, Genome
+from nasopt.space import SearchSpace
+
+
+def enumerate_genomes(
+    space: SearchSpace, below: int, max_depth: int, activations: tuple[str, ...]
+) -> Iterator[Genome]:
+    """Every genome of ``space`` with fewer than ``below`` parameters, within limits, the shallow ones first.
+
+    One activation serves all layers of a genome, the final ones too.
+
+    Args:
+        space: its bounds on filters, kernels and depth hold, and its caps.
+        below: the number of parameters that a genome stays below.
+        max_depth: the most convolutions, reductions included.
+        activations: those that a genome may have.
+    """
+    for depth in range(space.depth[0], min(max_depth, space.depth[1]) + 1):
+        for reductions in combinations(range(depth), N_REDUCTIONS):
+            kinds = ["RC" if i in reductions else "NC" for i in range(depth)]
+            for shape in _shapes(space, below, kinds):
+                for activation in activations:
+                    layers = tuple(
+                        ConvLayer(kind, filters, kernel, activation)
+                        for kind, (filters, kernel) in zip(kinds, shape, strict=True)
+                    )
+                    genome = Genome(layers, activation)
+                    if space.why_too_large(genome) is None:
+                        yield genome
+
+
+def _shapes(
+    space: SearchSpace, below: int, kinds: list[str]
+) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Filters and kernel of every layer, for layers of these kinds."""
+    fewest = space.filters[0]
+    kernel = space.kernel[0]
+    # What a layer and the head cost at least: branches that cannot stay below are not followed.
+    least_layer = fewest * (fewest * kernel**2 + 1)
+    layers = (ConvLayer("RC", fewest, kernel, "relu"),) * N_REDUCTIONS
+    whole = count_params(Genome(layers, "relu"), space.image.channels, space.n_classes)
+    first = fewest * (space.image.channels * kernel**2 + 1)
+    least_head = whole - first - least_layer
+
+    def extend(
+        chosen: tuple[tuple[int, int], ...], n_in: int, spent: int, size: int
+    ) -> Iterator[tuple[tuple[int, int], ...]]:
+        i = len(chosen)
+        if i == len(kinds):
+            yield chosen
+            return
+        n_left = len(kinds) - i - 1
+        largest = space.max_kernel(kinds[i], size, kinds[i:].count("RC"))
+        for filters, k in product(range(fewest, space.filters[1] + 1), range(kernel, largest + 1)):
+            cost = spent + filters * (n_in * k**2 + 1)
+            head = least_head if n_left else least_head + _head(space) * (filters - fewest)
+            if cost + n_left * least_layer + head < below:
+                layer = ConvLayer(kinds[i], filters, k, "relu")
+                yield from extend((*chosen, (filters, k)), filters, cost, layer.output_size(size))
+
+    yield from extend((), space.image.channels, 0, min(space.image.height, space.image.width))
+
+
+def _head(space: SearchSpace) -> int:
+    """The parameters of the head for one more channel into it."""
+    one, two = ((ConvLayer("RC", 1, 1, "relu"), ConvLayer("RC", n, 1, "relu")) for n in (1, 2))
+    more, fewer = (
+        count_params(Genome(layers, "relu"), space.image.channels, space.n_classes)
+        for layers in (two, one)
+    )
+    return more - fewer - 2  # without what the reduction itself costs
