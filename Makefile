@@ -11,7 +11,7 @@ CHROMIUM = $(shell command -v chromium || command -v chromium-browser || command
 OPTIONS := $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search dashboard report test test-slow coverage check format lint types imports browser bench bench-search bench-driver bench-real clean
+.PHONY: help setup search dashboard report test test-slow coverage check docs format lint types imports browser bench bench-search bench-driver bench-real clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -52,6 +52,9 @@ check: setup ## Format, lint, types, import rules, tests: all that must be green
 	@$(BIN)/ruff format --check .
 	@$(MAKE) --no-print-directory lint types imports test
 
+docs: setup ## Build the documentation into site/
+	@$(BIN)/mkdocs build --quiet
+
 format: setup ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -89,5 +92,5 @@ bench-real: setup ## Compare whole searches on real trainings at equal time; hou
 bench: bench-engine bench-search bench-driver ## Run all benchmarks but the one that takes hours
 
 clean: ## Remove .venv and what tools wrote; studies are kept
-	rm -rf .venv build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist site .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

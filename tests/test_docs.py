@@ -1,0 +1,56 @@
+"""The pages of ``docs/``: their blocks run, and the site builds."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+BIN = Path(sys.executable).parent
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_tutorial_leads_from_a_data_set_to_a_c_header(tmp_path):
+    script = "\n".join(blocks("tutorial.md", "sh"))
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "firmware" / "model.h").exists()
+    assert (tmp_path / "runs" / "digits" / "report.html").exists()
+
+
+def test_the_sampler_works_in_a_study_of_ones_own(tmp_path):
+    (block,) = blocks("howto.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", block],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "depth" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_site_builds_and_holds_the_reference(tmp_path):
+    command = [BIN / "mkdocs", "build", "--quiet", "--site-dir", tmp_path / "site"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "site" / "reference" / "index.html").read_text()
+    assert "GenomeNSGAIISampler" in reference
+    assert "RaceRule" in reference
