@@ -22,6 +22,9 @@ def is_non_dominated(losses: ArrayLike) -> NDArray[np.bool_]:
     unique, inverse = np.unique(points, axis=0, return_inverse=True)
     keep = np.ones(len(unique), dtype=bool)
     # Sorted lexicographically, a point can only be dominated by one before it.
+    if points.shape[1] == 2:
+        keep[1:] = unique[1:, 1] < np.minimum.accumulate(unique[:, 1])[:-1]
+        return keep[inverse.reshape(-1)]
     for i in range(1, len(unique)):
         front = unique[:i][keep[:i]]
         keep[i] = not np.any(np.all(front <= unique[i], axis=1))

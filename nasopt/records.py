@@ -288,13 +288,39 @@ def completed(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     return sorted((r for r in records if r.state == "complete"), key=lambda r: r.number)
 
 
+class CandidateTable:
+    """Candidates with their trainings that came to their end, kept up to date record by record."""
+
+    def __init__(self, records: Sequence[TrialRecord] = ()) -> None:
+        """Begins with ``records``."""
+        self._runs: dict[Candidate, list[TrialRecord]] = {}
+        self._summaries: dict[Candidate, CandidateSummary] = {}
+        for record in records:
+            self.add(record)
+
+    def add(self, record: TrialRecord) -> None:
+        """Takes in one more record; those without a training of their own to its end change nothing."""
+        if record.state != "complete" or record.duplicate_of is not None:
+            return
+        runs = self._runs.setdefault(record.candidate, [])
+        runs.append(record)
+        runs.sort(key=lambda r: r.number)
+        accuracies = tuple(r.val_accuracy for r in runs)
+        self._summaries[record.candidate] = CandidateSummary(runs[0], accuracies)
+
+    def get(self, candidate: Candidate) -> CandidateSummary | None:
+        """The summary of ``candidate``, if it has one."""
+        return self._summaries.get(candidate)
+
+    @property
+    def summaries(self) -> list[CandidateSummary]:
+        """One summary a candidate, in the order in which they came."""
+        return list(self._summaries.values())
+
+
 def summarize_candidates(records: Sequence[TrialRecord]) -> list[CandidateSummary]:
     """Every candidate with a training that came to its end, in order of the first of these."""
-    runs: dict[Candidate, list[TrialRecord]] = {}
-    for record in completed(records):
-        if record.duplicate_of is None:
-            runs.setdefault(record.candidate, []).append(record)
-    return [CandidateSummary(r[0], tuple(x.val_accuracy for x in r)) for r in runs.values()]
+    return CandidateTable(completed(records)).summaries
 
 
 def pareto_front(records: Sequence[TrialRecord]) -> list[CandidateSummary]:

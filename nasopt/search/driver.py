@@ -14,13 +14,13 @@ from nasopt.errors import SearchStoppedError
 from nasopt.records import (
     TO_THE_END,
     Candidate,
+    CandidateTable,
     Evaluation,
     Evaluator,
     StopRule,
     TrialRecord,
-    completed,
+    front_of,
     shortfall,
-    summarize_candidates,
     trial_seed,
 )
 from nasopt.search.genome_sampler import EXPECTED_KEY
@@ -108,6 +108,8 @@ class SearchDriver:
         self._chosen = {r.number: r.candidate for r in records}
         self._known: dict[tuple[Candidate, int], TrialRecord] = {}
         self._stop_rules: tuple[int, StopRules] | None = None
+        self._table = CandidateTable(list(self._ended.values()))
+        self._known_table, self._n_in_known = CandidateTable(), 0
         for record in self._ended.values():
             self._remember(record)
         self._elapsed_before_s = max((r.elapsed_s for r in records), default=0.0)
@@ -172,7 +174,7 @@ class SearchDriver:
         if is_replicate_turn(number, plan.replicate_share):
             n_known = self._n_trials_known_to(number)
             pending = [self._chosen[n] for n in range(n_known, number) if n in self._chosen]
-            known = summarize_candidates(self._records_before(n_known))
+            known = self._known_to(n_known).summaries
             candidate = choose_replicate(known, pending, plan.bar, plan.margin)
             if candidate is not None:
                 self._study.enqueue_trial(
@@ -208,25 +210,32 @@ class SearchDriver:
         """What the trial is to train, from what it may depend on alone."""
         plan = self._plan
         n_known = self._n_trials_known_to(trial.number)
-        records = self._records_before(n_known)
+        known = self._known_to(n_known)
         replicate, rule, rules = 0, TO_THE_END, None
         if trial.user_attrs.get(REPLICATE_KEY):
             replicate = sum(c == candidate for n, c in self._chosen.items() if n < trial.number)
         elif plan.stop_confidence is not None:
             if self._stop_rules is None or self._stop_rules[0] != n_known:
-                self._stop_rules = (n_known, learn_stop_rules(records, plan.stop_confidence))
+                records = [self._ended[n] for n in range(n_known) if n in self._ended]
+                front = front_of(known.summaries)
+                learned = learn_stop_rules(records, plan.stop_confidence, front)
+                self._stop_rules = (n_known, learned)
             rules = self._stop_rules[1]
             rule = rules.rule(plan.space.n_params(candidate.genome))
         seed = trial_seed(plan.seed, candidate.genome, replicate)
-        earlier = tuple(
-            r.val_accuracy
-            for r in completed(records)
-            if replicate and r.candidate == candidate and r.duplicate_of is None
-        )
+        summary = known.get(candidate) if replicate else None
+        earlier = summary.accuracies if summary is not None else ()
         return _Run(trial, candidate, replicate, seed, rule, rules, earlier)
 
-    def _records_before(self, n_trials: int) -> list[TrialRecord]:
-        return [self._ended[n] for n in range(n_trials) if n in self._ended]
+    def _known_to(self, n_trials: int) -> CandidateTable:
+        """The candidates of the first ``n_trials`` trials, of which it has to be asked in rising order."""
+        if n_trials < self._n_in_known:  # a trial that an earlier driver left
+            return CandidateTable([self._ended[n] for n in range(n_trials) if n in self._ended])
+        for n in range(self._n_in_known, n_trials):
+            if n in self._ended:
+                self._known_table.add(self._ended[n])
+        self._n_in_known = n_trials
+        return self._known_table
 
     def _finish(self, future: Future[Evaluation]) -> None:
         runs = self._running.pop(future)
@@ -285,16 +294,8 @@ class SearchDriver:
         assert record is not None, "a trial is told only after it chose its candidate"
         self._ended[record.number] = record
         self._remember(record)
-        if record.replicate:  # a mean has moved: what it was part of is counted anew
-            records = list(self._ended.values())
-            self.progress = replace(
-                summarize(records, self._plan.bar),
-                n_trials=self.progress.n_trials,
-                n_running=self.progress.n_running,
-                latest=record,
-            )
-        else:
-            self.progress = add_record(self.progress, record, self._plan.bar)
+        self._table.add(record)
+        self.progress = add_record(self.progress, record, self._plan.bar, self._table)
         self._on_progress(self.progress)
 
     def _count(self, **changes: int) -> None:

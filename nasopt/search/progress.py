@@ -6,9 +6,9 @@ from typing import Any
 
 from nasopt.records import (
     CandidateSummary,
+    CandidateTable,
     TrialRecord,
     front_of,
-    pareto_front,
     summarize_candidates,
 )
 
@@ -52,21 +52,21 @@ class Progress:
         }
 
 
-def add_record(progress: Progress, record: TrialRecord, bar: float) -> Progress:
-    """The state after one more trial of a new candidate has ended.
-
-    A replicate moves a mean, for which all records are needed: use :func:`summarize`.
-    """
+def add_record(
+    progress: Progress, record: TrialRecord, bar: float, known: CandidateTable
+) -> Progress:
+    """The state after one more trial has ended, which ``known`` holds already."""
     progress = _count(progress, record)
+    if record.replicate:  # a mean has moved, and with it perhaps what it had dominated
+        summaries = known.summaries
+        return replace(
+            progress, front=tuple(front_of(summaries)), smallest=_smallest(summaries, bar)
+        )
     summaries = summarize_candidates([record])
     return replace(
         progress,
         front=tuple(front_of([*progress.front, *summaries])),
-        smallest=min(
-            (*_above(summaries, bar), *filter(None, [progress.smallest])),
-            key=lambda s: s.n_params,
-            default=None,
-        ),
+        smallest=_smallest([*filter(None, [progress.smallest]), *summaries], bar),
     )
 
 
@@ -79,12 +79,8 @@ def summarize(records: Sequence[TrialRecord], bar: float) -> Progress:
     for record in records:
         if record.state != "running":
             progress = _count(progress, record)
-    above = _above(summarize_candidates(records), bar)
-    return replace(
-        progress,
-        front=tuple(pareto_front(records)),
-        smallest=min(above, key=lambda s: s.n_params, default=None),
-    )
+    summaries = summarize_candidates(records)
+    return replace(progress, front=tuple(front_of(summaries)), smallest=_smallest(summaries, bar))
 
 
 def _count(progress: Progress, record: TrialRecord) -> Progress:
@@ -103,5 +99,6 @@ def _count(progress: Progress, record: TrialRecord) -> Progress:
     )
 
 
-def _above(summaries: Sequence[CandidateSummary], bar: float) -> list[CandidateSummary]:
-    return [s for s in summaries if s.val_accuracy >= bar]
+def _smallest(summaries: Sequence[CandidateSummary], bar: float) -> CandidateSummary | None:
+    above = [s for s in summaries if s.val_accuracy >= bar]
+    return min(above, key=lambda s: s.n_params, default=None)

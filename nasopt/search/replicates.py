@@ -40,25 +40,21 @@ def choose_replicate(
         bar: the accuracy to clear.
         margin: see :func:`nasopt.records.shortfall`.
     """
-    n_runs = Counter(pending)
-    n_runs.update({s.candidate: s.n_runs for s in summaries})
-    sure = [
-        s.n_params for s in summaries if s.n_runs >= MIN_RUNS and s.shortfall(bar, margin) <= 0
-    ]
-    open_ones = [
-        s
-        for s in summaries
-        if n_runs[s.candidate] < MAX_RUNS and s.n_params < min(sure, default=np.inf)
-    ]
-    if not open_ones:
+    if not summaries:
         return None
-    means = np.array([s.val_accuracy for s in open_ones])
-    sds = max(margin, 1e-6) / np.sqrt([s.n_runs for s in open_ones])
-    chances = ndtr((means - bar) / sds)
-    sizes = np.array([s.n_params for s in open_ones])
-    cap = min(sure) if sure else 2 * sizes.max()
-    # A candidate with trainings on the way has less left to tell.
-    shares = np.array([s.n_runs / n_runs[s.candidate] for s in open_ones])
-    promise = np.where(chances >= MIN_CHANCE, chances * np.log(cap / sizes) * shares, 0.0)
-    best = int(np.argmax(promise))
-    return open_ones[best].candidate if promise[best] > 0 else None
+    runs = np.array([s.n_runs for s in summaries])
+    means = np.array([s.val_accuracy for s in summaries])
+    sizes = np.array([s.n_params for s in summaries])
+    sure = sizes[(runs >= MIN_RUNS) & (means >= bar + margin / np.sqrt(runs))]
+    cap = sure.min() if len(sure) else 2 * sizes.max()
+    chances = ndtr((means - bar) / (max(margin, 1e-6) / np.sqrt(runs)))
+    promise = np.where(chances >= MIN_CHANCE, chances * np.log(cap / sizes), 0.0)
+    on_the_way = Counter(pending)
+    best, found = 0.0, None
+    for i in np.flatnonzero(promise > 0).tolist():
+        candidate = summaries[i].candidate
+        n = runs[i] + on_the_way[candidate]
+        # A candidate with trainings on the way has less left to tell.
+        if n < MAX_RUNS and promise[i] * runs[i] / n > best:
+            best, found = promise[i] * runs[i] / n, candidate
+    return found

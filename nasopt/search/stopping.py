@@ -61,8 +61,12 @@ class StopRules:
         return 1 - (1 - curve[-1]) * left
 
 
-def learn_stop_rules(records: Sequence[TrialRecord], confidence: float) -> StopRules:
-    """The rules that ``records`` teach, at that confidence.
+def learn_stop_rules(
+    records: Sequence[TrialRecord],
+    confidence: float,
+    front: Sequence[CandidateSummary] | None = None,
+) -> StopRules:
+    """The rules that ``records``, whose front may be given, teach at that confidence.
 
     Dead networks are left out: they gain nothing and would make the rules bolder. So is what a rule could
     have stopped.
@@ -79,7 +83,7 @@ def learn_stop_rules(records: Sequence[TrialRecord], confidence: float) -> StopR
     return StopRules(
         error_shares(curves, 1 - confidence),
         error_shares(curves, 0.5),
-        tuple(pareto_front(records)),
+        tuple(pareto_front(records) if front is None else front),
     )
 
 
