@@ -41,9 +41,19 @@ def count_params(genome: Genome, n_channels: int, n_classes: int) -> int:
     """The number of trainable parameters, for images of ``n_channels`` channels."""
     total = 0
     for layer in genome.layers:
-        total += _conv_params(n_channels, layer.filters, layer.kernel)
+        total += count_conv_params(n_channels, layer.filters, layer.kernel)
         n_channels = layer.filters
-    return total + _dense_params(n_channels, HIDDEN_UNITS) + _dense_params(HIDDEN_UNITS, n_classes)
+    return total + count_head_params(n_channels, n_classes)
+
+
+def count_conv_params(n_in: int, n_out: int, kernel: int) -> int:
+    """The trainable parameters of a convolution from ``n_in`` to ``n_out`` channels."""
+    return n_out * (n_in * kernel**2 + 1)
+
+
+def count_head_params(n_channels: int, n_classes: int) -> int:
+    """The trainable parameters of the dense layers behind ``n_channels`` pooled channels."""
+    return _dense_params(n_channels, HIDDEN_UNITS) + _dense_params(HIDDEN_UNITS, n_classes)
 
 
 def count_cost(genome: Genome, image: ImageShape, n_classes: int) -> Cost:
@@ -75,10 +85,6 @@ def count_cost(genome: Genome, image: ImageShape, n_classes: int) -> Cost:
         peak_bytes=BYTES_PER_VALUE * max(a + b for a, b in itertools.pairwise(sizes)),
         layers=tuple(rows),
     )
-
-
-def _conv_params(n_in: int, n_out: int, kernel: int) -> int:
-    return n_out * (n_in * kernel**2 + 1)
 
 
 def _dense_params(n_in: int, n_out: int) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import combinations, product
 
-from nasopt.cost import count_params
+from nasopt.cost import count_conv_params, count_head_params
 from nasopt.genome import N_REDUCTIONS, ConvLayer, Genome
 from nasopt.space import SearchSpace
 
@@ -39,14 +39,9 @@ def _shapes(
     space: SearchSpace, below: int, kinds: list[str]
 ) -> Iterator[tuple[tuple[int, int], ...]]:
     """Filters and kernel of every layer, for layers of these kinds."""
-    fewest = space.filters[0]
-    kernel = space.kernel[0]
+    fewest, smallest = space.filters[0], space.kernel[0]
     # What a layer and the head cost at least: branches that cannot stay below are not followed.
-    least_layer = fewest * (fewest * kernel**2 + 1)
-    layers = (ConvLayer("RC", fewest, kernel, "relu"),) * N_REDUCTIONS
-    whole = count_params(Genome(layers, "relu"), space.image.channels, space.n_classes)
-    first = fewest * (space.image.channels * kernel**2 + 1)
-    least_head = whole - first - least_layer
+    least_layer = count_conv_params(fewest, fewest, smallest)
 
     def extend(
         chosen: tuple[tuple[int, int], ...], n_in: int, spent: int, size: int
@@ -57,21 +52,15 @@ def _shapes(
             return
         n_left = len(kinds) - i - 1
         largest = space.max_kernel(kinds[i], size, kinds[i:].count("RC"))
-        for filters, k in product(range(fewest, space.filters[1] + 1), range(kernel, largest + 1)):
-            cost = spent + filters * (n_in * k**2 + 1)
-            head = least_head if n_left else least_head + _head(space) * (filters - fewest)
+        for filters, kernel in product(
+            range(fewest, space.filters[1] + 1), range(smallest, largest + 1)
+        ):
+            cost = spent + count_conv_params(n_in, filters, kernel)
+            head = count_head_params(fewest if n_left else filters, space.n_classes)
             if cost + n_left * least_layer + head < below:
-                layer = ConvLayer(kinds[i], filters, k, "relu")
-                yield from extend((*chosen, (filters, k)), filters, cost, layer.output_size(size))
+                layer = ConvLayer(kinds[i], filters, kernel, "relu")
+                yield from extend(
+                    (*chosen, (filters, kernel)), filters, cost, layer.output_size(size)
+                )
 
     yield from extend((), space.image.channels, 0, min(space.image.height, space.image.width))
-
-
-def _head(space: SearchSpace) -> int:
-    """The parameters of the head for one more channel into it."""
-    one, two = ((ConvLayer("RC", 1, 1, "relu"), ConvLayer("RC", n, 1, "relu")) for n in (1, 2))
-    more, fewer = (
-        count_params(Genome(layers, "relu"), space.image.channels, space.n_classes)
-        for layers in (two, one)
-    )
-    return more - fewer - 2  # without what the reduction itself costs
