@@ -1,44 +1,20 @@
 """Evidence that nothing smaller clears the bar: all genomes below a size, within limits, trained and raced.
 
 A training is stopped where even an optimistic continuation of its curve, learned from the study's own curves, stays
-below the bar. What ends above the bar races over fresh seeds. Every result is a line in a file, so that an interrupted
-floor goes on where it was.
+below the bar. What ends above the bar races over fresh seeds.
 """
 
-import json
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from nasopt.errors import DivergedError, StudyError
+from nasopt.errors import DivergedError
+from nasopt.floor_log import FloorEntry, FloorLimits, FloorLog
 from nasopt.genome import Genome
 from nasopt.racing import RaceRule, RaceVerdict
-from nasopt.records import Candidate, Evaluation, Evaluator, Race, StopRule, trial_seed
+from nasopt.records import Candidate, Evaluation, Evaluator, Race, trial_seed
 from nasopt.verification import run_race
-
-
-@dataclass(frozen=True, slots=True)
-class FloorLimits:
-    """What is enumerated: below how many parameters, how deep, with which activations, and the recipe."""
-
-    below: int
-    max_depth: int
-    activations: tuple[str, ...]
-    lr: float
-    lr_decay: float
-
-
-@dataclass(frozen=True, slots=True)
-class FloorEntry:
-    """One genome of the floor: its validation accuracy after ``n_epochs``, fewer than all where it was stopped."""
-
-    genome: str
-    n_params: int
-    accuracy: float
-    n_epochs: int
-    stopped: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +29,7 @@ class Floor:
 
     @property
     def best(self) -> list[FloorEntry]:
-        """The entries that were trained to the end, most accurate first."""
+        """The entries that were not stopped early, most accurate first."""
         whole = [e for e in self.entries if not e.stopped]
         return sorted(whole, key=lambda e: (-e.accuracy, e.n_params, e.genome))
 
@@ -82,41 +58,6 @@ class Floor:
         }
 
 
-class FloorLog:
-    """The entries of a floor in a file, one JSON object a line, the limits first."""
-
-    def __init__(self, path: Path, limits: FloorLimits) -> None:
-        """Opens the file at ``path``, or makes it.
-
-        Raises:
-            StudyError: if it holds a floor within other limits, or cannot be read or written.
-        """
-        self.path = path
-        head = json.loads(json.dumps(asdict(limits)))
-        try:
-            lines = path.read_text().splitlines() if path.exists() else []
-            # A line that a killed process left half written is trained again.
-            rows = [json.loads(line) for line in lines if line.endswith("}")]
-            if not rows:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(head) + "\n")
-        except (OSError, ValueError) as error:
-            raise StudyError(
-                f"cannot use {path} ({error}); move it away and run the same command again"
-            ) from error
-        if rows and rows[0] != head:
-            raise StudyError(
-                f"{path} holds a floor within other limits ({rows[0]}); give the same, or move it away"
-            )
-        self.entries = [FloorEntry(**row) for row in rows[1:]]
-
-    def add(self, entry: FloorEntry) -> None:
-        """Keeps one more entry."""
-        self.entries.append(entry)
-        with self.path.open("a") as file:
-            file.write(json.dumps(asdict(entry)) + "\n")
-
-
 @dataclass(frozen=True, slots=True)
 class FloorWork:
     """What a floor is done with; ``n_params`` counts a genome's parameters."""
@@ -129,28 +70,25 @@ class FloorWork:
 
 
 def train_floor(
-    genomes: Sequence[Genome],
-    log: FloorLog,
-    limits: FloorLimits,
-    rule: StopRule,
-    work: FloorWork,
+    genomes: Sequence[Genome], log: FloorLog, work: FloorWork
 ) -> Generator[FloorEntry, None, None]:
-    """Trains what ``log`` does not have yet, once each under ``rule``; the entries as they come."""
+    """Trains what ``log`` does not have yet, once each under its rule; the entries as they come."""
     known = {entry.genome for entry in log.entries}
     left = iter([g for g in genomes if str(g) not in known])
     running: dict[Future[Evaluation], Genome] = {}
     try:
         while True:
             while len(running) < work.n_workers and (genome := next(left, None)) is not None:
-                candidate = Candidate(genome, limits.lr, limits.lr_decay)
+                candidate = Candidate(genome, log.limits.lr, log.limits.lr_decay)
                 seed = trial_seed(work.study_seed, genome)
-                running[work.executor.submit(work.evaluator, candidate, seed, rule)] = genome
+                future = work.executor.submit(work.evaluator, candidate, seed, log.rule)
+                running[future] = genome
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 entry = _entry(running.pop(future), future, work)
-                log.add(entry)
+                log.add_entry(entry)
                 yield entry
     finally:
         for future in running:
@@ -158,22 +96,20 @@ def train_floor(
 
 
 def race_floor(
-    floor: Floor, rule: RaceRule, work: FloorWork
+    floor: Floor, log: FloorLog, rule: RaceRule, work: FloorWork
 ) -> tuple[tuple[Race, RaceVerdict], ...]:
-    """The races of all entries that ended above the bar, the smallest first."""
+    """The races of all entries that ended above the bar, the smallest first; seeds that ``log`` has are not trained."""
     above = [e for e in floor.best if e.accuracy >= floor.bar]
     races: list[tuple[Race, RaceVerdict]] = []
     for position, entry in enumerate(sorted(above, key=lambda e: (e.n_params, e.genome)), start=1):
         candidate = Candidate(Genome.parse(entry.genome), floor.limits.lr, floor.limits.lr_decay)
-        own = RaceRule(rule.bar, rule.min_pass_rate, rule.n_seeds, position=position)
-        race = run_race(
-            Race(position, candidate, entry.n_params),
-            own,
-            work.study_seed,
-            work.evaluator,
-            work.executor,
-            lambda _race: None,
-        )
+        own = replace(rule, position=position)
+        start = Race(position, candidate, entry.n_params, tuple(log.races.get(entry.genome, ())))
+
+        def keep(race: Race, genome: str = entry.genome) -> None:
+            log.add_seed(genome, race.accuracies[-1])
+
+        race = run_race(start, own, work.study_seed, work.evaluator, work.executor, keep)
         races.append((race, own.judge(race.accuracies)))
     return tuple(races)
 
@@ -183,7 +119,7 @@ def _entry(genome: Genome, future: Future[Evaluation], work: FloorWork) -> Floor
     try:
         evaluation = future.result()
     except DivergedError:
-        return FloorEntry(str(genome), n_params, 0.0, 0, stopped=True)
+        return FloorEntry(str(genome), n_params, 0.0, 0, stopped=False)
     return FloorEntry(
         str(genome), n_params, evaluation.val_accuracy, len(evaluation.curve), evaluation.stopped
     )

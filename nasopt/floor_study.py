@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from nasopt.data import load_train_val
 from nasopt.enumeration import enumerate_genomes
 from nasopt.errors import SettingsError
 from nasopt.evaluation import TrainingEvaluator
-from nasopt.floor import Floor, FloorLimits, FloorLog, FloorWork, race_floor, train_floor
+from nasopt.floor import Floor, FloorWork, race_floor, train_floor
+from nasopt.floor_log import FloorLimits, FloorLog, read_limits
 from nasopt.genome import ACTIVATIONS
 from nasopt.search.progress import summarize
 from nasopt.search.stopping import learn_stop_rules
+from nasopt.search.storage import driver_lock
 from nasopt.workflow import StudyContext, workers
 
 CONFIDENCE = 0.99  # of what is stopped as hopeless
@@ -23,7 +26,10 @@ def floor_limits(
     activations: tuple[str, ...],
     recipe: tuple[float | None, float | None],
 ) -> FloorLimits:
-    """The limits of a floor; of ``recipe``, lr and lr_decay, what is None is that of the study's smallest above the bar.
+    """The limits of a floor.
+
+    Of ``recipe``, lr and lr_decay, what is None is that which the floor was begun with; of a new one, that of the
+    study's smallest network above the bar.
 
     Raises:
         SettingsError: if an activation is unknown, or no network is above the bar to take the recipe of.
@@ -36,13 +42,17 @@ def floor_limits(
         )
     lr, lr_decay = recipe
     if lr is None or lr_decay is None:
+        begun = read_limits(_path(context, below))
         smallest = summarize(context.records(), context.plan.bar).smallest
-        if smallest is None:
+        if begun is not None:
+            usual = (begun.lr, begun.lr_decay)
+        elif smallest is not None:
+            usual = (smallest.candidate.lr, smallest.candidate.lr_decay)
+        else:
             raise SettingsError(
                 "no network of the study is above the bar yet, to take its recipe; give --lr and --lr-decay"
             )
-        lr = smallest.candidate.lr if lr is None else lr
-        lr_decay = smallest.candidate.lr_decay if lr_decay is None else lr_decay
+        lr, lr_decay = usual[0] if lr is None else lr, usual[1] if lr_decay is None else lr_decay
     return FloorLimits(below, max_depth, activations, lr, lr_decay)
 
 
@@ -51,9 +61,11 @@ def run_floor(
     limits: FloorLimits,
     n_workers: int,
     n_trainings: int | None,
-    on_entry: Callable[[Floor], None],
+    on_entry: Callable[[int, int], None],
 ) -> Floor:
     """Trains and races all genomes within ``limits``, or the next ``n_trainings`` of them; goes on where it was.
+
+    ``on_entry`` is called after every training, with how many genomes are trained, of how many.
 
     Raises:
         StudyError: if there is no such study, or the floor's file is of other limits.
@@ -61,22 +73,27 @@ def run_floor(
     """
     records = context.records()
     space, rule = context.plan.space, context.settings.rule
-    log = FloorLog(context.folder / f"floor-{limits.below}.jsonl", limits)
     below, depth, activations = limits.below, limits.max_depth, limits.activations
     genomes = list(enumerate_genomes(space, below, depth, activations))
     stop_rule = learn_stop_rules(records, CONFIDENCE).rule_to_reach(rule.bar)
     engine = context.settings.training.engine
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
     load_train_val(context.source)
-    with workers(engine, n_workers) as executor:
+    path = _path(context, below)
+    with driver_lock(path), workers(engine, n_workers) as executor:
+        log = FloorLog(path, limits, stop_rule)
         work = FloorWork(evaluator, executor, n_workers, context.plan.seed, space.n_params)
-        entries = train_floor(genomes, log, limits, stop_rule, work)
+        entries = train_floor(genomes, log, work)
         for n_new, _ in enumerate(entries, start=1):
-            on_entry(Floor(limits, rule.bar, len(genomes), tuple(log.entries)))
+            on_entry(len(log.entries), len(genomes))
             if n_new == n_trainings:
                 entries.close()
                 break
         floor = Floor(limits, rule.bar, len(genomes), tuple(log.entries))
         if len(floor.entries) < floor.n_genomes:
             return floor
-        return replace(floor, races=race_floor(floor, rule.race(1), work))
+        return replace(floor, races=race_floor(floor, log, rule.race(1), work))
+
+
+def _path(context: StudyContext, below: int) -> Path:
+    return context.folder / f"floor-{below}.jsonl"

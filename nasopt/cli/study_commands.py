@@ -197,18 +197,16 @@ def floor(
 ) -> None:
     """Train all networks below a size, within limits, and race those that end above the bar."""
     from nasopt import floor_study, workflow
-    from nasopt.floor import Floor, describe_floor
+    from nasopt.floor import describe_floor
     from nasopt.settings import default_workers
 
     context = workflow.open_context(study, database=database, data=data)
     names = tuple(activation or context.settings.space.activations)
     limits = floor_study.floor_limits(context, below, depth, names, (lr, lr_decay))
 
-    def show(so_far: Floor) -> None:
-        if len(so_far.entries) % 50 == 0 and not (quiet or as_json):
-            err.print(
-                f"{len(so_far.entries):,} of {so_far.n_genomes:,} genomes trained", highlight=False
-            )
+    def show(n_trained: int, n_genomes: int) -> None:
+        if n_trained % 50 == 0 and not (quiet or as_json):
+            err.print(f"{n_trained:,} of {n_genomes:,} genomes trained", highlight=False)
 
     done = floor_study.run_floor(context, limits, workers or default_workers(), trainings, show)
     if as_json:

@@ -1,0 +1,114 @@
+"""The file of a floor: one JSON object a line, so that whatever ends a floor loses at most the trainings in flight.
+
+The first line holds the limits and the stop rule; each further one a genome's training, or one seed of a race.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nasopt.errors import StudyError
+from nasopt.files import write_whole
+from nasopt.records import StopRule
+
+
+@dataclass(frozen=True, slots=True)
+class FloorLimits:
+    """What is enumerated: below how many parameters, how deep, with which activations, and the recipe."""
+
+    below: int
+    max_depth: int
+    activations: tuple[str, ...]
+    lr: float
+    lr_decay: float
+
+
+@dataclass(frozen=True, slots=True)
+class FloorEntry:
+    """One genome of the floor, trained from one seed; its validation accuracy after ``n_epochs``.
+
+    ``stopped`` says that it was ended early as hopeless; a training that diverged has no epoch and accuracy 0.
+    """
+
+    genome: str
+    n_params: int
+    accuracy: float
+    n_epochs: int
+    stopped: bool
+
+
+class FloorLog:
+    """A floor's file, opened to go on with.
+
+    ``limits`` and ``rule`` are those that the floor began with: a study that has grown since changes neither.
+    ``races`` holds the accuracies of a genome's race, in the order of its seeds.
+    """
+
+    def __init__(self, path: Path, limits: FloorLimits, rule: StopRule) -> None:
+        """Opens the file at ``path``, or makes it for ``limits`` and ``rule``.
+
+        Raises:
+            StudyError: if it holds a floor within other limits, or cannot be read or written.
+        """
+        self.path = path
+        self.entries: list[FloorEntry] = []
+        self.races: dict[str, list[float]] = {}
+        rows = _read(path) or [{"limits": asdict(limits), "stop_below": rule.minimum}]
+        self.limits = _limits(rows[0])
+        self.rule = StopRule(tuple(rows[0]["stop_below"]))
+        if self.limits != limits:
+            raise StudyError(
+                f"{path} holds a floor within other limits ({self.limits}, asked for were {limits}); "
+                "give the same, or move the file away"
+            )
+        for row in rows[1:]:
+            self._take(row)
+        # Whole again: what a killed process left half written would spoil the next line.
+        write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+    def add_entry(self, entry: FloorEntry) -> None:
+        """Keeps one more training."""
+        self._write(asdict(entry))
+
+    def add_seed(self, genome: str, accuracy: float) -> None:
+        """Keeps one more seed of a race."""
+        self._write({"race": genome, "accuracy": accuracy})
+
+    def _write(self, row: dict[str, Any]) -> None:
+        self._take(row)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def _take(self, row: dict[str, Any]) -> None:
+        if "race" in row:
+            self.races.setdefault(row["race"], []).append(row["accuracy"])
+        else:
+            self.entries.append(FloorEntry(**row))
+
+
+def read_limits(path: Path) -> FloorLimits | None:
+    """The limits of the floor in the file at ``path``; None if there is none yet.
+
+    Raises:
+        StudyError: if the file cannot be read.
+    """
+    rows = _read(path)
+    return _limits(rows[0]) if rows else None
+
+
+def _limits(head: dict[str, Any]) -> FloorLimits:
+    limits = head["limits"]
+    return FloorLimits(**limits | {"activations": tuple(limits["activations"])})
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The rows of the file, but for a last line that is not whole."""
+    try:
+        text = path.read_text() if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        return [json.loads(line) for line in whole.splitlines()]
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"cannot read the floor in {path} ({error}); move the file away and run the same command again"
+        ) from error

@@ -1,0 +1,101 @@
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from nasopt.errors import DivergedError, StudyError
+from nasopt.floor import Floor, FloorWork, describe_floor, race_floor, train_floor
+from nasopt.floor_log import FloorEntry, FloorLimits, FloorLog, read_limits
+from nasopt.genome import Genome
+from nasopt.racing import RaceRule
+from nasopt.records import TO_THE_END, Evaluation, StopRule
+
+LIMITS = FloorLimits(900, 2, ("relu", "swish"), 0.03, 0.1)
+RULE = StopRule((0.5,))
+RACE = RaceRule(0.75, n_seeds=8)
+GENOMES = [
+    Genome.parse(f"RC 1 {k} {a};RC 1 1 {a};FL {a};") for k in (1, 2, 3) for a in LIMITS.activations
+]
+BEST = GENOMES[-1]
+
+
+class Evaluator:
+    """The last genome is good from every seed, the first diverges, the others are hopeless."""
+
+    def __init__(self):
+        self.trained = []
+
+    def __call__(self, candidate, seed, rule):
+        self.trained.append((str(candidate.genome), seed))
+        if candidate.genome == GENOMES[0]:
+            raise DivergedError("the loss became nan")
+        if candidate.genome == BEST:
+            accuracy = 0.77 + seed % 5 / 1000
+            return Evaluation(accuracy, accuracy, (0.6, accuracy), dead=False, duration_s=0.1)
+        assert rule == RULE
+        return Evaluation(0.3, 0.3, (0.3,), dead=False, duration_s=0.1, stopped=True)
+
+
+@pytest.fixture
+def evaluator():
+    return Evaluator()
+
+
+def run(path, evaluator, *, races=True):
+    log = FloorLog(path, LIMITS, RULE)
+    with ThreadPoolExecutor(2) as executor:
+        work = FloorWork(evaluator, executor, 2, 1, lambda genome: len(str(genome)))
+        list(train_floor(GENOMES, log, work))
+        floor = Floor(LIMITS, RACE.bar, len(GENOMES), tuple(log.entries))
+        return replace(floor, races=race_floor(floor, log, RACE, work)) if races else floor
+
+
+def test_all_are_trained_once_and_what_ends_above_the_bar_is_raced(tmp_path, evaluator):
+    floor = run(tmp_path / "floor.jsonl", evaluator)
+    assert {e.genome for e in floor.entries} == {str(g) for g in GENOMES}
+    assert sum(e.stopped for e in floor.entries) == len(GENOMES) - 2
+    assert [e.genome for e in floor.best] == [str(BEST), str(GENOMES[0])]
+    assert [(str(r.candidate.genome), v) for r, v in floor.races] == [(str(BEST), "accepted")]
+    assert floor.is_complete
+    text = "\n".join(describe_floor(floor))
+    assert "6 trained from one seed, 4 of them stopped early" in text
+    assert "1 of them cleared 75.0%" in text
+    assert floor.to_json()["races"][0]["verdict"] == "accepted"
+
+
+def test_wherever_it_was_killed_it_goes_on_and_comes_to_the_same(tmp_path, evaluator):
+    whole = run(tmp_path / "whole.jsonl", evaluator)
+    text = (tmp_path / "whole.jsonl").read_text()
+    n_trainings = len(evaluator.trained)
+    head = text.index("\n") + 1
+    for cut in range(head, len(text), 37):
+        path = tmp_path / f"cut-{cut}.jsonl"
+        path.write_text(text[:cut])
+        evaluator.trained.clear()
+        resumed = run(path, evaluator)
+        assert sorted(resumed.entries, key=str) == sorted(whole.entries, key=str)
+        assert resumed.races == whole.races
+        assert len(evaluator.trained) == n_trainings - text[head:cut].count("\n")
+        assert sorted(path.read_text().splitlines()) == sorted(text.splitlines())
+
+
+def test_limits_and_rule_are_those_it_was_begun_with(tmp_path):
+    path = tmp_path / "floor.jsonl"
+    assert read_limits(path) is None
+    FloorLog(path, LIMITS, RULE).add_entry(FloorEntry("g", 800, 0.3, 1, stopped=True))
+    again = FloorLog(path, LIMITS, TO_THE_END)
+    assert (again.rule, read_limits(path)) == (RULE, LIMITS)
+    assert again.entries == [FloorEntry("g", 800, 0.3, 1, stopped=True)]
+    with pytest.raises(
+        StudyError, match="holds a floor within other limits .* move the file away"
+    ):
+        FloorLog(path, replace(LIMITS, lr=0.1), RULE)
+    path.write_text("no JSON\n")
+    with pytest.raises(StudyError, match="cannot read the floor in .*; move the file away"):
+        read_limits(path)
+
+
+def test_a_floor_that_is_not_complete_says_so(tmp_path, evaluator):
+    floor = run(tmp_path / "floor.jsonl", evaluator, races=False)
+    assert not floor.is_complete
+    assert describe_floor(floor)[-1] == "not complete; run the same command again to go on"
