@@ -4,12 +4,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from nasopt.data import FASHION_MNIST_NAMES
 from nasopt.genome import ImageShape
 from nasopt.records import Race, SeedResult, Verification
 from nasopt.report import ReportInput, paper_figures, render_report, write_report
 from nasopt.report.content import Inspection, WrongImage
+from nasopt.report.view import mean_interval
 from nasopt.selection import SelectionRule, select_smallest
 from tests.conftest import make_record
 
@@ -139,6 +141,13 @@ def test_pictures_and_figures_say_what_they_show(whole, tmp_path, page):
     levels = [int(h.evaluate("e => e.tagName[1]")) for h in page.locator("h1,h2,h3").all()]
     assert levels[0] == 1
     assert all(b <= a + 1 for a, b in pairwise(levels))
+
+
+def test_intervals_are_students_and_need_three_seeds():
+    accuracies = [0.75, 0.76, 0.78]
+    interval = scipy.stats.ttest_1samp(accuracies, 0).confidence_interval(0.95)
+    assert mean_interval(accuracies) == pytest.approx((interval.low, interval.high))
+    assert mean_interval(accuracies[:2]) == (0.755, 0.755)
 
 
 def test_a_report_of_an_empty_study_is_a_report():

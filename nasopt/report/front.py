@@ -22,18 +22,21 @@ def front_figure(view: StudyView, max_points: int = MAX_POINTS) -> go.Figure:
     front = view.front()
     shown = thin_out(view.points(), max_points)
     alive, dead = [p for p in shown if not p.dead], [p for p in shown if p.dead]
-    _add_points(figure, alive, "network", {"color": GREY, "size": 5})
-    _add_points(figure, dead, "dead network", {"color": RED, "size": 6, "symbol": "x-thin-open"})
+    grey, cross = {"color": GREY, "size": 5}, {"color": RED, "size": 6, "symbol": "x-thin-open"}
+    _add_points(figure, alive, "network", grey, intervals=False)
+    _add_points(figure, dead, "dead network", cross, intervals=False)
     _add_points(figure, front, "Pareto front (validation)", {"color": BLUE, "size": 7})
     figure.update_traces(
         mode="lines+markers",
         line={"color": BLUE, "shape": "hv"},
         selector={"name": "Pareto front (validation)"},
     )
-    _add_verified(figure, view.raced(), "raced (mean in validation)", OCHRE, "x")
-    contradicted, chosen = view.verified(chosen=False), view.verified(chosen=True)
-    _add_verified(figure, contradicted, "contradicted (mean on test)", PINK, "diamond")
-    _add_verified(figure, chosen, "chosen (mean on test)", GREEN, "star")
+    for points, name, color, symbol in (
+        (view.raced(), "raced (mean in validation)", OCHRE, "x"),
+        (view.verified(chosen=False), "contradicted (mean on test)", PINK, "diamond"),
+        (view.verified(chosen=True), "chosen (mean on test)", GREEN, "star"),
+    ):
+        _add_points(figure, points, name, {"color": color, "size": 12, "symbol": symbol})
     add_bar(figure, view.bar)
     sizes = [p.n_params for p in [*shown, *front]] or [1]
     figure.update_xaxes(title="parameters (log scale)", **log_ticks(min(sizes), max(sizes)))
@@ -50,12 +53,17 @@ def _range(view: StudyView, points: Sequence[Point]) -> tuple[float, float]:
     """From just below the least accurate network shown to just above the end of the highest interval."""
     verified = [*view.verified(chosen=True), *view.verified(chosen=False), *view.raced()]
     lowest = min((p.accuracy for p in points), default=1 / view.n_classes)
-    highest = max((p.high for p in [*points, *verified]), default=1.0)
+    highest = max((p.high for p in [*view.front(), *verified]), default=1.0)
     return 100 * min(lowest, view.bar) - 2, 100 * max(highest, view.bar) + 3
 
 
 def _add_points(
-    figure: go.Figure, points: Sequence[Point], name: str, marker: dict[str, object]
+    figure: go.Figure,
+    points: Sequence[Point],
+    name: str,
+    marker: dict[str, object],
+    *,
+    intervals: bool = True,
 ) -> None:
     if points:
         figure.add_scatter(
@@ -64,31 +72,15 @@ def _add_points(
             mode="markers",
             name=name,
             marker=marker,
-            error_y=_error(points),
-            customdata=[[p.number, _details(p)] for p in points],
-            hovertemplate=HOVER,
-        )
-
-
-def _add_verified(
-    figure: go.Figure, points: Sequence[Point], name: str, color: str, symbol: str
-) -> None:
-    if points:
-        figure.add_scatter(
-            x=[p.n_params for p in points],
-            y=[100 * p.accuracy for p in points],
-            error_y=_error(points),
-            mode="markers",
-            name=name,
-            marker={"color": color, "size": 12, "symbol": symbol},
+            error_y=_error(points) if intervals else None,
             customdata=[[p.number, _details(p)] for p in points],
             hovertemplate=HOVER,
         )
 
 
 def _error(points: Sequence[Point]) -> dict[str, object] | None:
-    """The intervals of the means, where more than one seed is known of any."""
-    if all(p.n_seeds == 1 for p in points):
+    """The intervals of the means, where any has one."""
+    if all(p.low == p.high for p in points):
         return None
     return {
         "array": [100 * (p.high - p.accuracy) for p in points],
