@@ -203,6 +203,7 @@ def test_by_another_rule_the_report_follows_it(nasopt, study_file):
     assert other["chosen"]["val_accuracy"] == max(r["val_accuracy"] for r in front)
     report = (study_file.parent / "runs" / "tiny" / "report.html").read_text()
     assert "at most 5,000 parameters" in report
+    assert f"nasopt verify {study_file} --rule best-under --under 5000 --bar 0.15" in report
     code, out, _ = nasopt("verify", study_file, "--json")
     assert json.loads(out)["rule"] == "smallest"
     assert json.loads(out)["chosen"]["n_params"] <= other["chosen"]["n_params"]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nasopt import __version__
-from nasopt.cli import model_commands, network_commands, study_commands
+from nasopt.cli import model_commands, network_commands, result_commands, study_commands
 from nasopt.cli.options import BAD_INPUT, INTERRUPTED, err, out
 from nasopt.errors import NasoptError
 
@@ -22,10 +22,10 @@ for command in (
     study_commands.search,
     study_commands.status,
     study_commands.front,
-    study_commands.verify,
-    study_commands.floor,
-    study_commands.report,
-    study_commands.dashboard,
+    result_commands.verify,
+    result_commands.floor,
+    result_commands.report,
+    result_commands.dashboard,
     model_commands.export,
     model_commands.predict,
     network_commands.train,

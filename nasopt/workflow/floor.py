@@ -14,7 +14,7 @@ from nasopt.genome import ACTIVATIONS
 from nasopt.search.progress import summarize
 from nasopt.search.stopping import learn_stop_rules
 from nasopt.search.storage import driver_lock
-from nasopt.workflow import StudyContext, workers
+from nasopt.workflow.context import StudyContext, workers
 
 CONFIDENCE = 0.99  # of what is stopped as hopeless
 

@@ -1,0 +1,112 @@
+"""A study file, what it means on its data, where its results go, and who works on it."""
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+
+from nasopt.data import FASHION_MNIST, DataSource
+from nasopt.executors import make_executor
+from nasopt.records import TrialRecord
+from nasopt.search.plan import SearchPlan
+from nasopt.search.storage import database_errors, driver_lock, silence_optuna, storage_url
+from nasopt.search.study import open_study, read_database
+from nasopt.settings import WEIGHTS_NAME, StudyFile, read_study_file, run_folder
+from nasopt.training.engines import choose_engine
+
+
+@dataclass(frozen=True, slots=True)
+class StudyContext:
+    """A study file, what it means on its data, and where its results go."""
+
+    study_file: Path
+    settings: StudyFile
+    source: DataSource
+    plan: SearchPlan
+    database: Path
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the database; weights and report lie there too."""
+        return self.database.parent
+
+    @property
+    def storage_url(self) -> str:
+        """The database as Optuna and its dashboard name it."""
+        return storage_url(self.database)
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.folder / "report.html"
+
+    @property
+    def weights(self) -> Path:
+        """The weights of the chosen network."""
+        return self.folder / WEIGHTS_NAME
+
+    @property
+    def selection(self) -> Path:
+        """The numbers of the chosen network."""
+        return self.folder / "selection.json"
+
+    def records(self) -> list[TrialRecord]:
+        """All trials so far.
+
+        Raises:
+            StudyError: if there is no such study, or its database cannot be read.
+        """
+        self.open(create=False)  # refuses what is not this study
+        with database_errors(self.database):
+            return read_database(self.database, self.plan.space)
+
+    def open(self, *, create: bool) -> optuna.Study:
+        """The Optuna study."""
+        silence_optuna()
+        return open_study(self.plan, self.database, create=create)
+
+
+def open_context(
+    study_file: Path, *, database: Path | None = None, data: str | None = None
+) -> StudyContext:
+    """The study of ``study_file``.
+
+    Args:
+        study_file: its TOML file.
+        database: another place for the SQLite file than ``runs/<name>/study.db`` beside the study file.
+        data: another data source than the study file's.
+
+    Raises:
+        SettingsError: if the study file is wrong.
+        DataError: if the data source is.
+    """
+    settings = read_study_file(study_file)
+    text = data or settings.data
+    if data is None and text != FASHION_MNIST:
+        text = str(study_file.parent / text)  # relative to the study file
+    source = DataSource.parse(text)
+    database = database or run_folder(study_file, settings) / "study.db"
+    return StudyContext(study_file, settings, source, settings.plan(source), database)
+
+
+@contextmanager
+def driving(context: StudyContext) -> Iterator[optuna.Study]:
+    """The open study, locked against other drivers, with database errors made clear."""
+    study = context.open(create=True)
+    with driver_lock(context.database), database_errors(context.database):
+        yield study
+
+
+@contextmanager
+def workers(engine: str, n_workers: int) -> Iterator[Executor]:
+    """The workers for an engine; ended at once if the block is left by an error or a second Ctrl-C."""
+    executor = make_executor(n_workers, in_threads=choose_engine(engine).releases_gil)
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown(wait=True)

@@ -1,0 +1,75 @@
+"""Reporting: what a study's report tells, gathered as plain data, and written."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from nasopt.inspection import inspect_chosen
+from nasopt.report import ReportInput, export_figures, paper_figures, write_report
+from nasopt.search.importance import accuracy_importances
+from nasopt.selection import SelectionRule
+from nasopt.training.engines import choose_engine
+from nasopt.workflow.context import StudyContext
+from nasopt.workflow.selection import known_selection
+
+
+def make_report(context: StudyContext, *, figures: bool = False) -> Path:
+    """Writes the study's HTML report; the path where it lies.
+
+    Args:
+        context: the study.
+        figures: whether to draw its figures as PNG and SVG too, into ``figures/`` beside it.
+
+    Raises:
+        StudyError: if there is no such study, or its database cannot be read.
+        DataError: if the data or the weights cannot be read.
+        OutputError: if the report cannot be written, or the figures cannot be drawn on this machine.
+    """
+    data = report_input(context)
+    write_report(context.report, data)
+    if figures:
+        export_figures(context.folder / "figures", paper_figures(data))
+    return context.report
+
+
+def report_input(context: StudyContext) -> ReportInput:
+    """What the report of a study tells, as plain data; trains nothing."""
+    image, n_classes = context.source.describe()
+    settings = context.settings
+    records, selection = context.records(), known_selection(context)
+    n_trials = max((record.number + 1 for record in records), default=0)
+    return ReportInput(
+        settings.name,
+        records,
+        selection,
+        image,
+        n_classes,
+        facts={
+            "database": str(context.database),
+            "data": f"{context.source} ({context.source.identity()})",
+            "seed": f"{settings.seed}; those of trainings are derived from it, the genome and a count",
+            "recipe": f"{settings.training.epochs} epochs, batches of {settings.training.batch_size}, AdamW",
+            "engine": choose_engine(settings.training.engine).name,
+            "sampler": settings.search.sampler,
+            "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "machine": f"{platform.platform()}, {os.cpu_count()} cores",
+            "python": platform.python_version(),
+            "versions": ", ".join(
+                f"{name} {version(name)}" for name in ("nasopt", "torch", "optuna", "numpy")
+            ),
+        },
+        command=f"nasopt search {context.study_file} --trials {n_trials}\n"
+        f"nasopt verify {context.study_file}{_options(selection.rule, settings.bar)}",
+        study_file=context.study_file.read_text(encoding="utf-8"),
+        inspection=inspect_chosen(context.weights, context.source, selection.verification),
+        importances=accuracy_importances(context.database),
+    )
+
+
+def _options(rule: SelectionRule, bar: float) -> str:
+    """What makes ``nasopt verify`` choose by ``rule``, in a study whose own bar is ``bar``."""
+    options = f" --rule {rule.order}" if rule.order != "smallest" else ""
+    options += f" --under {rule.under}" if rule.under is not None else ""
+    return options + (f" --bar {rule.bar:g}" if rule.bar != bar else "")

@@ -1,0 +1,47 @@
+"""Searching: the driver on a study of its own, with workers that train."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nasopt.data import load_train_val
+from nasopt.evaluation import TrainingEvaluator
+from nasopt.search.driver import Limits, SearchDriver, StopCause
+from nasopt.search.progress import Progress
+from nasopt.search.study import working_copy
+from nasopt.workflow.context import StudyContext, driving, workers
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOutcome:
+    """Why a search ended, and where it stands."""
+
+    cause: StopCause
+    progress: Progress
+
+
+def run_search(
+    context: StudyContext,
+    limits: Limits,
+    n_workers: int,
+    stop: threading.Event,
+    on_progress: Callable[[Progress], None],
+) -> SearchOutcome:
+    """Starts or continues the search of a study, until a limit is reached or ``stop`` is set.
+
+    Raises:
+        StudyError: if the database cannot be used, or another process drives the study.
+        SearchStoppedError: if ten trials in a row failed.
+    """
+    engine = context.settings.training.engine
+    load_train_val(context.source)  # so that a problem is reported before any worker starts
+    evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
+    with (
+        driving(context) as stored,
+        working_copy(stored, context.database) as study,
+        workers(engine, n_workers) as executor,
+    ):
+        driver = SearchDriver(study, context.plan, evaluator, executor, n_workers, on_progress)
+        on_progress(driver.progress)
+        cause = driver.run(limits, stop)
+        return SearchOutcome(cause, driver.progress)
