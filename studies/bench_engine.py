@@ -6,6 +6,7 @@ time, which counts no time when the machine works on something else.
 """
 
 import argparse
+import ctypes
 import math
 import statistics
 import subprocess
@@ -179,9 +180,10 @@ def compare_threads(data: TrainVal) -> None:
 
 
 def _print_memory(data: TrainVal, text: str) -> None:
-    """Prints by how much the process grows at most while it trains; Linux only."""
+    """Prints by how much the process grows at most while it trains; Linux with glibc only."""
     part = _first(data, 20 * BATCH, 1000)
     _time_epoch(Genome.parse(GENOMES[0]), part, "native")  # whatever the first training loads
+    ctypes.CDLL(None).malloc_trim(0)  # pages freed earlier would hide what a training takes
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = _status_mb("VmRSS")
     _time_epoch(Genome.parse(text), part, "native")

@@ -19,6 +19,7 @@ from nasopt.racing import RaceRule
 TABLE = Path("studies/results/fashion-mnist-table.json")
 BARS = (0.73, 0.74, 0.75, 0.76, 0.77)
 N_WALKS = 1000
+DEAD = 0.3  # an accuracy below it is that of a training that died
 N_CANDIDATES = 20  # of a walk, in random order: sizes say nothing of accuracy here
 
 Draw = Callable[[int], np.ndarray]
@@ -28,6 +29,7 @@ def main() -> None:
     """Prints a row a bar and setting."""
     networks = read_networks(TABLE)
     rng = np.random.default_rng(0)
+    report_noise(networks)
     print(f"{len(networks)} networks, {N_WALKS} walks of {N_CANDIDATES} networks a row")
     print("setting    bar    accepted  held     naive pick held   seeds a walk")
     for bar in BARS:
@@ -43,6 +45,18 @@ def read_networks(path: Path) -> list[np.ndarray]:
         if part == "seeds":
             networks.setdefault((genome, lr, lr_decay), []).append(curve[-1])
     return [np.array(accuracies) for accuracies in networks.values()]
+
+
+def report_noise(networks: list[np.ndarray]) -> None:
+    """Prints how accuracies differ from seed to seed; a seed below ``DEAD`` has died."""
+    deviations = [a[a >= DEAD].std(ddof=1) for a in networks if (a >= DEAD).sum() > 1]
+    low, middle, high = 100 * np.quantile(deviations, [0.1, 0.5, 0.9])
+    with_dead = np.mean([(a < DEAD).any() for a in networks])
+    dead = np.mean(np.concatenate(networks) < DEAD)
+    print(
+        f"noise from seed to seed: standard deviation {middle:.1f} points (10th to 90th percentile {low:.1f} to {high:.1f}); "
+        f"{with_dead:.0%} of the networks died from at least one seed, {dead:.1%} of all trainings did"
+    )
 
 
 def walk_simulated(

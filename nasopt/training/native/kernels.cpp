@@ -3,7 +3,9 @@
 
 #include <cmath>
 
+#include "pixels.h"
 #include "vector.h"
+#include "weights.h"
 
 namespace nasopt {
 namespace {
@@ -183,123 +185,6 @@ void forward(const Conv& arguments, const Epilogue& e) {
   }
 }
 
-// ---- Gradients of weights -------------------------------------------------------------------------------
-
-constexpr int most_taps(int filters) { return filters == 1 ? 8 : filters == 2 ? 6 : filters == 3 ? 4 : 3; }
-
-// Whether a tile has registers for the biases' sums too, as one tap more.
-constexpr bool has_room(int filters, int taps) { return filters * (taps + 1) <= 12; }
-
-// FB filters by TB taps over the rows [y, end): FB * TB accumulators stay in registers.
-template <int FB, int TB, bool kBias>
-INLINE void weight_tile(const WeightGradient& a, int f, int t, int y, int end) {
-  float* sums = a.sums + (static_cast<std::int64_t>(f) * a.n_taps + t) * kVector;
-  const std::int64_t next_filter = static_cast<std::int64_t>(a.n_taps) * kVector;
-  Vector sum[FB * TB];
-  repeat<FB * TB>(UNROLLED(i) { sum[i] = load(sums + i / TB * next_filter + i % TB * kVector); });
-  Vector bias[FB];
-  if constexpr (kBias) repeat<FB>(UNROLLED(i) { bias[i] = load(a.bias_sums + (f + i) * kVector); });
-  const float* in[TB];
-  repeat<TB>(UNROLLED(j) { in[j] = a.in + a.offsets[t + j]; });
-  for (; y < end; y++) {
-    const float* delta = a.delta + f * a.delta_strides.plane + y * a.delta_strides.row;
-    std::int64_t at = y * a.in_strides.row;
-    for (int x = 0; x < a.cols; x++, at += a.in_strides.col, delta += a.delta_strides.col)
-      repeat<2>(UNROLLED(v) {
-        Vector values[TB];
-        repeat<TB>(UNROLLED(j) { values[j] = load(in[j] + at + v * kVector); });
-        repeat<FB>(UNROLLED(i) {
-          const Vector d = load(delta + i * a.delta_strides.plane + v * kVector);
-          repeat<TB>(UNROLLED(j) { sum[i * TB + j] += d * values[j]; });
-          if constexpr (kBias) bias[i] += d;
-        });
-      });
-  }
-  repeat<FB * TB>(UNROLLED(i) { store(sums + i / TB * next_filter + i % TB * kVector, sum[i]); });
-  if constexpr (kBias) repeat<FB>(UNROLLED(i) { store(a.bias_sums + (f + i) * kVector, bias[i]); });
-}
-
-template <int FB, int TB>
-INLINE void weight_tile(const WeightGradient& a, int f, int t, int y, int end) {
-  if constexpr (TB > most_taps(FB)) return;
-  else if (has_room(FB, TB) && t == 0) weight_tile<FB, TB, has_room(FB, TB)>(a, f, t, y, end);
-  else weight_tile<FB, TB, false>(a, f, t, y, end);
-}
-
-template <int FB>
-INLINE void weight_tiles(const WeightGradient& a, int f, int y, int end) {
-  for (int t = 0, n; t < a.n_taps; t += n) {
-    n = next_block(a.n_taps - t, most_taps(FB));
-    switch (n) {
-      case 1: weight_tile<FB, 1>(a, f, t, y, end); break;
-      case 2: weight_tile<FB, 2>(a, f, t, y, end); break;
-      case 3: weight_tile<FB, 3>(a, f, t, y, end); break;
-      case 4: weight_tile<FB, 4>(a, f, t, y, end); break;
-      case 5: weight_tile<FB, 5>(a, f, t, y, end); break;
-      case 6: weight_tile<FB, 6>(a, f, t, y, end); break;
-      case 7: weight_tile<FB, 7>(a, f, t, y, end); break;
-      default: weight_tile<FB, 8>(a, f, t, y, end); break;
-    }
-  }
-}
-
-void bias_gradient(const WeightGradient& a, int f, int y, int end) {
-  Vector sum[4] = {load(a.bias_sums + f * kVector)};
-  for (; y < end; y++) {
-    const float* delta = a.delta + f * a.delta_strides.plane + y * a.delta_strides.row;
-    int x = 0;
-    for (; x + 2 <= a.cols; x += 2) repeat<4>(UNROLLED(v) { sum[v] += load(delta + x * kLanes + v * kVector); });
-    if (x < a.cols) repeat<2>(UNROLLED(v) { sum[v] += load(delta + x * kLanes + v * kVector); });
-  }
-  store(a.bias_sums + f * kVector, (sum[0] + sum[1]) + (sum[2] + sum[3]));
-}
-
-void weight_gradient(const WeightGradient& arguments) {
-  const WeightGradient a = arguments;
-  // Groups of rows small enough that all tiles of a group find them in the second cache.
-  constexpr std::int64_t kGroupBytes = 200 * 1024;
-  const std::int64_t channels = (a.n_taps + 8) / 9;  // a guess: most kernels are 3 x 3
-  const std::int64_t row_bytes = (a.n_filters * a.delta_strides.row + channels * a.in_strides.row) * 4;
-  const int group = static_cast<int>(kGroupBytes / row_bytes) + 1;
-  for (int y = 0; y < a.rows; y += group) {
-    const int end = y + group < a.rows ? y + group : a.rows;
-    for (int f = 0, n; f < a.n_filters; f += n) {
-      n = next_block(a.n_filters - f, 4);
-      switch (n) {
-        case 1: weight_tiles<1>(a, f, y, end); break;
-        case 2: weight_tiles<2>(a, f, y, end); break;
-        case 3: weight_tiles<3>(a, f, y, end); break;
-        default: weight_tiles<4>(a, f, y, end); break;
-      }
-      if (has_room(n, next_block(a.n_taps, most_taps(n)))) continue;
-      for (int i = f; i < f + n; i++) bias_gradient(a, i, y, end);
-    }
-  }
-}
-
-void reduce(const float* sums, float* gradient, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; i++) {
-    float part[kVector];
-    for (int j = 0; j < kVector; j++) part[j] = sums[i * kVector + j];
-    for (int half = kVector / 2; half; half /= 2)
-      for (int j = 0; j < half; j++) part[j] += part[j + half];
-    gradient[i] = part[0];
-  }
-}
-
-void adamw(const AdamW& a, const float* __restrict gradient, float* __restrict weight, float* __restrict mean,
-           float* __restrict square, std::int64_t n) {
-  const float rest1 = 1 - a.beta1, rest2 = 1 - a.beta2;
-  for (std::int64_t i = 0; i < n; i++) {
-    const float g = gradient[i];
-    const float m = mean[i] + rest1 * (g - mean[i]);
-    const float s = a.beta2 * square[i] + rest2 * g * g;
-    mean[i] = m;
-    square[i] = s;
-    weight[i] = weight[i] * a.decay - a.step_size * m / (sqrtf(s) / a.root_bias2 + a.eps);
-  }
-}
-
 // ---- The head -------------------------------------------------------------------------------------------
 
 void pool(const Maps& m, float* means, std::int64_t means_plane) {
@@ -382,74 +267,6 @@ Loss loss(const Logits& a, const std::int32_t* labels, int n_valid, std::int32_t
               finish<decltype(constant)::value>(load(a.probabilities + k * kLanes + v), slopes + k * a.plane + v));
   });
   return result;
-}
-
-// ---- Input ----------------------------------------------------------------------------------------------
-
-constexpr float kByteScale = 1.0f / 255.0f;
-
-// Eight bytes, in words, to floats from 0 to 1: 2^23 + b is a float whose lowest bits are b.
-INLINE void store_scaled(float* to, Words8 bytes) {
-  constexpr Words8 kExponent = {0x4b00, 0x4b00, 0x4b00, 0x4b00, 0x4b00, 0x4b00, 0x4b00, 0x4b00};
-  const Words8 halves[2] = {interleave_low(bytes, kExponent), interleave_high(bytes, kExponent)};
-  repeat<2>(UNROLLED(i) {
-    reinterpret_cast<Floats4*>(to)[i] = (reinterpret_cast<const Floats4&>(halves[i]) - 8388608.0f) * kByteScale;
-  });
-}
-
-// 16 pixels of 8 images, transposed by three rounds of interleaving: 16 images would not fit 16 registers.
-INLINE void load_block(const std::uint8_t* const* images, std::int64_t pixel, float* const* to, int lane) {
-  constexpr int kBlock = 8;
-  Bytes16 a[kBlock], b[kBlock];
-  repeat<kBlock>(UNROLLED(i) { __builtin_memcpy(&a[i], images[lane + i] + pixel, 16); });
-  repeat<3>([&](int) __attribute__((always_inline)) {
-    repeat<kBlock / 2>(UNROLLED(i) {
-      b[2 * i] = interleave_low(a[i], a[i + kBlock / 2]);
-      b[2 * i + 1] = interleave_high(a[i], a[i + kBlock / 2]);
-    });
-    repeat<kBlock>(UNROLLED(i) { a[i] = b[i]; });
-  });
-  repeat<kBlock>(UNROLLED(i) {  // two pixels of 8 images each
-    store_scaled(to[2 * i] + lane, words(interleave_low(a[i], Bytes16{})));
-    store_scaled(to[2 * i + 1] + lane, words(interleave_high(a[i], Bytes16{})));
-  });
-}
-
-void load_images(Pixels pixels, const std::int64_t* index, int n_valid, const Maps& map) {
-  const std::int64_t n = static_cast<std::int64_t>(map.channels) * map.rows * map.cols;
-  const std::int64_t row_gap = map.strides.row - map.cols * kLanes, plane_gap = map.strides.plane - map.rows * map.strides.row;
-  float* at = map.values;
-  int x = 0, y = 0;
-  const auto next_pixel = [&] {
-    float* here = at;
-    at += kLanes;
-    if (++x == map.cols) x = 0, y++, at += row_gap;
-    if (y == map.rows) y = 0, at += plane_gap;
-    return here;
-  };
-  const auto image = [&](int lane) { return index[lane < n_valid ? lane : n_valid - 1] * n; };
-  if (pixels.bytes) {
-    constexpr int kBlock = 16;
-    const std::uint8_t* images[kLanes];
-    for (int i = 0; i < kLanes; i++) images[i] = pixels.bytes + image(i);
-    std::int64_t p = 0;
-    for (; p + kBlock <= n; p += kBlock) {
-      float* to[kBlock];
-      for (float*& pixel : to) pixel = next_pixel();
-      for (int lane = 0; lane < kLanes; lane += 8) load_block(images, p, to, lane);
-    }
-    for (; p < n; p++) {
-      float* to = next_pixel();
-      for (int i = 0; i < kLanes; i++) to[i] = images[i][p] * kByteScale;
-    }
-  } else {
-    const float* images[kLanes];
-    for (int i = 0; i < kLanes; i++) images[i] = pixels.floats + image(i);
-    for (std::int64_t p = 0; p < n; p++) {
-      float* to = next_pixel();
-      for (int i = 0; i < kLanes; i++) to[i] = images[i][p];
-    }
-  }
 }
 
 // ---- Peak -----------------------------------------------------------------------------------------------
