@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from optuna.trial import TrialState
 
 from nasopt.errors import StudyError
 from nasopt.records import SeedResult, Verification, pareto_front
@@ -154,14 +156,11 @@ def test_the_server_reads_a_change_and_nothing_else(plan, tmp_path):
     assert first == study.get_trials()
     assert storage.get_all_trials(1)[0] is first[0]  # nothing was read again
     with working_copy(study, database) as copy:
-        import numpy as np
-
         copy.add_trial(make_trial(plan, 12, np.random.default_rng(1)))
         copy._storage.write(12)
     assert len(storage.get_all_trials(1)) == 13
     complete = [t for t in storage.get_all_trials(1) if t.values is not None]
-    states = {type(complete[0].state).COMPLETE}
-    assert storage.get_all_trials(1, states=states) == complete
+    assert storage.get_all_trials(1, states={TrialState.COMPLETE}) == complete
     storage.engine.dispose()
 
 

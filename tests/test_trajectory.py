@@ -1,0 +1,129 @@
+"""One trajectory: the trials of a seeded study, whatever the number of workers, kills and resumes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nasopt.search.study import open_study
+from nasopt.workflow import open_context
+from tests.conftest import make_plan
+from tests.table_search import run, table_of
+
+
+def test_a_sampler_draws_the_same_for_a_trial_whatever_came_between(plan, tmp_path):
+    plan = replace(plan, sampler="random")
+    whole, _, _ = run(plan, tmp_path / "a" / "study.db", 30, n_workers=1)
+    for n_trials in (7, 8, 20, 30):
+        parts, _, _ = run(plan, tmp_path / "b" / "study.db", n_trials, n_workers=1)
+    assert table_of(whole, plan.space) == table_of(parts, plan.space)
+
+
+DRIVER = """
+import sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from nasopt.search.driver import Limits, SearchDriver
+from nasopt.search.study import open_study, working_copy
+from nasopt.search.storage import driver_lock
+from tests.conftest import TableEvaluator, make_plan
+
+def slow(candidate, seed, rule):
+    time.sleep(seed % 7 / 15)
+    return TableEvaluator()(candidate, seed, rule)
+
+plan = make_plan(generation_size=4, stop_confidence=0.95, replicate_share=0.25, margin=0.02)
+database, n_workers = Path(sys.argv[1]), int(sys.argv[3])
+stored = open_study(plan, database, create=True)
+print("open", flush=True)
+with driver_lock(database), working_copy(stored, database) as study, ThreadPoolExecutor(n_workers) as executor:
+    SearchDriver(study, plan, slow, executor, n_workers).run(Limits(trials=int(sys.argv[2])), threading.Event())
+"""
+
+
+@pytest.mark.parametrize(
+    ("n_trials", "min_kills"), [(60, 2), pytest.param(240, 20, marks=pytest.mark.slow)]
+)
+def test_killed_at_any_moment_the_table_is_that_of_an_undisturbed_search(
+    tmp_path, n_trials, min_kills
+):
+    """NSGA-II, early stopping, and another number of workers after every kill."""
+    plan = make_plan(generation_size=4, stop_confidence=0.95, replicate_share=0.25, margin=0.02)
+    database = tmp_path / "runs" / "study.db"
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    rng = random.Random(3)
+    kills, ended_before = 0, set()
+    while True:
+        n_workers = rng.choice((1, 2, 4))
+        command = [sys.executable, script, database, str(n_trials), str(n_workers)]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment
+        ) as driver:
+            driver.stdout.readline()
+            try:
+                driver.wait(timeout=rng.uniform(0.5, 3.0))
+            except subprocess.TimeoutExpired:
+                driver.send_signal(signal.SIGKILL)
+                kills += 1
+        rows = table_of(open_study(plan, database, create=False), plan.space)
+        ended = {str(row) for row in rows if row[1] != "running"}
+        assert ended_before <= ended
+        ended_before = ended
+        if driver.returncode == 0:
+            break
+    assert kills >= min_kills
+    assert len(rows) == n_trials
+    assert {row[1] for row in rows} == {"complete", "pruned"}
+    for n_workers in (1, 4):
+        whole = tmp_path / f"whole-{n_workers}" / "study.db"
+        study, _, _ = run(plan, whole, n_trials, n_workers=n_workers)
+        assert table_of(study, plan.space) == rows
+
+
+@pytest.mark.slow
+def test_real_trainings_killed_at_any_moment_give_the_table_of_an_undisturbed_search(
+    study_file, tmp_path
+):
+    """The whole command, killed at least 20 times, with other numbers of workers in between."""
+    rng = random.Random(5)
+
+    def command(folder, n_workers):
+        return [
+            *(sys.executable, "-m", "nasopt", "search", study_file, "--quiet"),
+            *("--trials", "80", "--workers", str(n_workers)),
+            *("--database", tmp_path / folder / "study.db"),
+        ]
+
+    def rows(folder):
+        context = open_context(study_file, database=tmp_path / folder / "study.db")
+        return [
+            replace(
+                r, elapsed_s=0.0, evaluation=r.evaluation and replace(r.evaluation, duration_s=0)
+            )
+            for r in context.records()
+        ]
+
+    kills = 0
+    while True:
+        driver = subprocess.Popen(command("killed", rng.choice((1, 2, 4))))
+        try:
+            driver.wait(timeout=rng.uniform(2.0, 6.0) if kills < 20 else 600)
+        except subprocess.TimeoutExpired:
+            driver.kill()
+            driver.wait()
+            kills += 1
+            continue
+        if driver.returncode == 0:
+            break
+    assert kills >= 20
+    subprocess.run(command("whole", 4), check=True)
+    assert rows("killed") == rows("whole")
+    assert len(rows("whole")) == 80
+    assert {r.state for r in rows("whole")} <= {"complete", "pruned"}
