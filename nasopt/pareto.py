@@ -19,16 +19,28 @@ def is_non_dominated(losses: ArrayLike) -> NDArray[np.bool_]:
         ValueError: if ``losses`` is not two-dimensional or holds a NaN.
     """
     points = _as_points(losses)
+    if points.shape[1] == 2:
+        return _is_non_dominated_pair(points)
     unique, inverse = np.unique(points, axis=0, return_inverse=True)
     keep = np.ones(len(unique), dtype=bool)
     # Sorted lexicographically, a point can only be dominated by one before it.
-    if points.shape[1] == 2:
-        keep[1:] = unique[1:, 1] < np.minimum.accumulate(unique[:, 1])[:-1]
-        return keep[inverse.reshape(-1)]
     for i in range(1, len(unique)):
         front = unique[:i][keep[:i]]
         keep[i] = not np.any(np.all(front <= unique[i], axis=1))
     return keep[inverse.reshape(-1)]
+
+
+def _is_non_dominated_pair(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The same for two objectives, by one sort."""
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    ordered = points[order]
+    lowest_before = np.concatenate(([np.inf], np.minimum.accumulate(ordered[:, 1])[:-1]))
+    is_first = np.ones(len(points), dtype=bool)  # of equal points
+    is_first[1:] = np.any(ordered[1:] != ordered[:-1], axis=1)
+    keep_by_point = (ordered[:, 1] < lowest_before)[is_first]
+    keep = np.empty(len(points), dtype=bool)
+    keep[order] = keep_by_point[np.cumsum(is_first) - 1]
+    return keep
 
 
 def hypervolume(losses: ArrayLike, ref_point: ArrayLike) -> float:
@@ -71,7 +83,7 @@ def hypervolume_gains(
             f"hypervolume takes 2 objectives, got {points.shape}, {added.shape} and {ref.shape}"
         )
     points = points[np.all(points < ref, axis=1)]
-    points = np.unique(points[non_dominated_ranks(points) == 0], axis=0)
+    points = np.unique(points[is_non_dominated(points)], axis=0)
     # Steps of the staircase: from one first objective to the next it is as high as the second objective.
     left = np.concatenate(([-np.inf], points[:, 0]))
     right = np.concatenate((points[:, 0], [ref[0]]))
@@ -94,15 +106,18 @@ def non_dominated_ranks(losses: ArrayLike) -> NDArray[np.int_]:
     points = _as_points(losses)
     if points.shape[1] != 2:
         raise ValueError(f"ranks take 2 objectives, got points {points.shape}")
-    unique, inverse = np.unique(points, axis=0, return_inverse=True)
-    ranks = np.empty(len(unique), dtype=int)
-    lowest: list[
-        float
-    ] = []  # the second objective that a rank has come down to, growing with the rank
-    for i, second in enumerate(unique[:, 1].tolist()):
-        ranks[i] = rank = bisect_right(lowest, second)
-        lowest[rank : rank + 1] = [second]
-    return ranks[inverse.reshape(-1)]
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    ranks = np.empty(len(points), dtype=int)
+    # The second objective that a rank has come down to, growing with the rank.
+    lowest: list[float] = []
+    before, rank = None, 0
+    for i, point in zip(order.tolist(), points[order].tolist(), strict=True):
+        if point != before:
+            rank = bisect_right(lowest, point[1])
+            lowest[rank : rank + 1] = [point[1]]
+            before = point
+        ranks[i] = rank
+    return ranks
 
 
 def crowding_distance(losses: ArrayLike) -> NDArray[np.float64]:

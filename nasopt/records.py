@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -132,11 +132,16 @@ class TrialRecord:
 class CandidateSummary:
     """A candidate with all its trainings of a search that came to their end: one, or one a replicate.
 
-    ``first`` is the earliest of them; ``accuracies`` are their validation accuracies, in order.
+    ``first`` is the earliest of them; ``accuracies`` are their validation accuracies, in order, ``val_accuracy`` the mean.
     """
 
     first: TrialRecord
     accuracies: tuple[float, ...]
+    val_accuracy: float = field(init=False)  # the mean of accuracies
+
+    def __post_init__(self) -> None:
+        mean = sum(self.accuracies) / len(self.accuracies)
+        object.__setattr__(self, "val_accuracy", mean)
 
     @property
     def number(self) -> int:
@@ -157,11 +162,6 @@ class CandidateSummary:
     def n_runs(self) -> int:
         """How many trainings there are."""
         return len(self.accuracies)
-
-    @property
-    def val_accuracy(self) -> float:
-        """The mean validation accuracy over its trainings."""
-        return sum(self.accuracies) / len(self.accuracies)
 
     def shortfall(self, bar: float, margin: float) -> float:
         """What it misses to clear ``bar`` for sure, not above 0 if it does; see :func:`shortfall`."""
@@ -330,12 +330,10 @@ def pareto_front(records: Sequence[TrialRecord]) -> list[CandidateSummary]:
 
 def front_of(summaries: Sequence[CandidateSummary]) -> list[CandidateSummary]:
     """Those of ``summaries`` that no other dominates, smallest first, each point once."""
-    points = {(s.n_params, s.val_accuracy): s for s in reversed(summaries)}
-    if not points:
-        return []
-    mask = is_non_dominated([(size, -accuracy) for size, accuracy in points])
-    front = [s for s, keep in zip(points.values(), mask, strict=True) if keep]
-    return sorted(front, key=lambda s: s.n_params)
+    keep = is_non_dominated([(s.n_params, -s.val_accuracy) for s in summaries])
+    front = [s for s, kept in zip(summaries, keep, strict=True) if kept]
+    points = {s.n_params: s for s in reversed(front)}  # on a front a size has one accuracy
+    return [points[size] for size in sorted(points)]
 
 
 SeedPurpose = Literal["search", "race", "final"]

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from nasopt.cost import count_cost, count_params
+from nasopt.cost import count_macs, count_params
 from nasopt.errors import GenomeError, SettingsError
 from nasopt.genome import (
     ACTIVATIONS,
@@ -122,13 +122,12 @@ class SearchSpace:
 
     def why_too_large(self, genome: Genome) -> str | None:
         """Which cap ``genome`` exceeds, in words; None if it exceeds none."""
-        if self.max_params is None and self.max_macs is None:
-            return None
-        cost = count_cost(genome, self.image, self.n_classes)
-        if self.max_params is not None and cost.n_params > self.max_params:
-            return f"{cost.n_params} parameters are more than space.max_params = {self.max_params}"
-        if self.max_macs is not None and cost.macs > self.max_macs:
-            return f"{cost.macs} MACs are more than space.max_macs = {self.max_macs}"
+        if self.max_params is not None and (n_params := self.n_params(genome)) > self.max_params:
+            return f"{n_params} parameters are more than space.max_params = {self.max_params}"
+        if self.max_macs is not None:
+            macs = count_macs(genome, self.image, self.n_classes)
+            if macs > self.max_macs:
+                return f"{macs} MACs are more than space.max_macs = {self.max_macs}"
         return None
 
     def suggest(self, trial: Suggester) -> Candidate:

@@ -13,7 +13,8 @@ import optuna
 from optuna.trial import TrialState
 
 from nasopt.pareto import non_dominated_ranks
-from nasopt.search.proposer import Observation, Problem, Proposer, Strategy
+from nasopt.search.ledger import Observation
+from nasopt.search.proposer import Problem, Proposer, Strategy
 
 C = TypeVar("C", bound=Hashable)
 

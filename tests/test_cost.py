@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from nasopt.cost import count_cost, count_params
+from nasopt.cost import count_cost, count_macs, count_params
 from nasopt.genome import Genome, ImageShape
 from nasopt.model import build_model
 from tests.strategies import FASHION, genomes, image_shapes
@@ -37,6 +37,7 @@ def test_costs_are_those_of_the_network_that_is_built(case, n_classes):
     cost = count_cost(genome, image, n_classes)
     assert cost.n_params == sum(p.numel() for p in model.parameters())
     assert cost.n_params == count_params(genome, image.channels, n_classes)
+    assert cost.macs == count_macs(genome, image, n_classes)
     shapes = []
     for module in model:
         module.register_forward_hook(lambda _module, _inputs, output: shapes.append(output.shape))

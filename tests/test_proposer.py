@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from nasopt.search import proposer as module
-from nasopt.search.proposer import Observation, Problem, Proposer, Strategy
+from nasopt.search.ledger import Observation
+from nasopt.search.proposer import Problem, Proposer, Strategy
 from nasopt.search.surrogate import GaussianProcess, Hyperparameters, fit_hyperparameters
 
 N, K = 5, 4
@@ -66,6 +67,18 @@ def test_a_proposal_depends_on_history_pending_and_rng_alone():
         fresh = Proposer(PROBLEM, STRATEGY)
         rng = np.random.default_rng([0, n])
         assert fresh.propose(fresh.learn(told[:n]), [], rng) == told[n].candidate
+
+
+def test_a_proposer_that_learned_another_history_proposes_as_a_fresh_one():
+    told, other = search(40), search(30, seed=1)
+    rewritten = [*told[:20], replace(told[20], accuracy=0.1), *told[21:]]
+    used = Proposer(PROBLEM, STRATEGY)
+    for history in (told, rewritten, other, told[:25], told):
+        proposals = [
+            p.propose(p.learn(history), [], np.random.default_rng(3))
+            for p in (used, Proposer(PROBLEM, STRATEGY))
+        ]
+        assert proposals[0] == proposals[1]
 
 
 def test_the_front_is_found_and_the_model_pays():

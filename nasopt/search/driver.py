@@ -105,7 +105,10 @@ class SearchDriver:
         self._n_repeats_in_a_row = 0
         records = read_records(study, plan.space)
         self._ended = {r.number: r for r in records if r.state != "running"}
-        self._chosen = {r.number: r.candidate for r in records}
+        self._chosen: dict[int, Candidate] = {}
+        self._numbers: dict[Candidate, list[int]] = {}
+        for record in records:
+            self._choose(record.number, record.candidate)
         self._known: dict[tuple[Candidate, int], TrialRecord] = {}
         self._stop_rules: tuple[int, StopRules] | None = None
         self._table = CandidateTable(list(self._ended.values()))
@@ -188,7 +191,7 @@ class SearchDriver:
         candidate = space.suggest(trial)
         run = self._plan_run(trial, candidate)
         write_candidate(trial, candidate, space, run.seed, run.rule, run.replicate)
-        self._chosen[trial.number] = candidate
+        self._choose(trial.number, candidate)
         self._count(n_trials=trial.number + 1)
         reason = space.why_too_large(candidate.genome)
         if reason is not None:
@@ -213,7 +216,7 @@ class SearchDriver:
         known = self._known_to(n_known)
         replicate, rule, rules = 0, TO_THE_END, None
         if trial.user_attrs.get(REPLICATE_KEY):
-            replicate = sum(c == candidate for n, c in self._chosen.items() if n < trial.number)
+            replicate = sum(n < trial.number for n in self._numbers.get(candidate, ()))
         elif plan.stop_confidence is not None:
             if self._stop_rules is None or self._stop_rules[0] != n_known:
                 records = [self._ended[n] for n in range(n_known) if n in self._ended]
@@ -226,6 +229,11 @@ class SearchDriver:
         summary = known.get(candidate) if replicate else None
         earlier = summary.accuracies if summary is not None else ()
         return _Run(trial, candidate, replicate, seed, rule, rules, earlier)
+
+    def _choose(self, number: int, candidate: Candidate) -> None:
+        if number not in self._chosen:  # a trial that is resumed has chosen before
+            self._chosen[number] = candidate
+            self._numbers.setdefault(candidate, []).append(number)
 
     def _known_to(self, n_trials: int) -> CandidateTable:
         """The candidates of the first ``n_trials`` trials, of which it has to be asked in rising order."""

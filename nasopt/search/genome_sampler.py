@@ -27,7 +27,8 @@ from nasopt.errors import GenomeError
 from nasopt.genome import LAYER_KINDS
 from nasopt.records import Candidate
 from nasopt.search.genome_features import GROUPS, make_features
-from nasopt.search.proposer import Belief, Observation, Problem, Proposer, Strategy
+from nasopt.search.ledger import Observation
+from nasopt.search.proposer import Belief, Problem, Proposer, Strategy
 from nasopt.space import SearchSpace
 from nasopt.variation import vary
 
@@ -83,6 +84,7 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
         self._generation_size = generation_size
         self._study_name: str | None = None
         self._candidates: dict[int, C] = {}
+        self._observations: dict[int, Observation[C]] = {}
         self._belief: tuple[int, tuple[int, ...], Belief[C]] | None = None
 
     @classmethod
@@ -132,7 +134,8 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
                 f"(accuracy, size), not {[d.name.lower() for d in study.directions]}"
             )
         if study.study_name != self._study_name:
-            self._study_name, self._candidates, self._belief = study.study_name, {}, None
+            self._study_name, self._belief = study.study_name, None
+            self._candidates, self._observations = {}, {}
         trials = study.get_trials(deepcopy=False)[: trial.number]
         n_told = max(trial.number // self._generation_size - 1, 0) * self._generation_size
         belief = self._learn(trials[:n_told])
@@ -166,10 +169,16 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
         return self._belief[2]
 
     def _observe(self, trial: FrozenTrial) -> Observation[C] | None:
+        """What the trial tells, the same object whenever it is asked for once the trial has ended."""
+        if trial.number in self._observations:
+            return self._observations[trial.number]
         candidate = self._candidate_of(trial)
         if candidate is None:
             return None
-        return Observation(candidate, accuracy_of(trial))
+        observation = Observation(candidate, accuracy_of(trial))
+        if trial.state.is_finished():
+            self._observations[trial.number] = observation
+        return observation
 
     def _candidate_of(self, trial: FrozenTrial) -> C | None:
         if trial.number not in self._candidates:

@@ -7,6 +7,7 @@ accuracy, a fraction, is known with noise. Small and accurate is good.
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from nasopt.pareto import crowding_distance, hypervolume_gains, non_dominated_ranks
+from nasopt.search.ledger import Ledger, Observation
 from nasopt.search.surrogate import (
     Array,
     GaussianProcess,
@@ -73,14 +75,6 @@ class Strategy:
 
 
 @dataclass(frozen=True, slots=True)
-class Observation(Generic[C]):
-    """A candidate and its accuracy; None if its evaluation failed."""
-
-    candidate: C
-    accuracy: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Belief(Generic[C]):
     """What a history tells: every candidate with its size and expected accuracy, the parents, the model.
 
@@ -120,27 +114,30 @@ class Proposer(Generic[C]):
 
     problem: Problem[C]
     strategy: Strategy = field(default_factory=Strategy)
-    _known: dict[C, tuple[float, Array]] = field(default_factory=dict)
+    _ledger: Ledger[C] | None = None
     _fits: dict[tuple[int, Observation[C]], Hyperparameters] = field(default_factory=dict)
 
     def learn(self, history: Sequence[Observation[C]]) -> Belief[C]:
         """What ``history``, in order of time, tells; failed candidates are never parents."""
-        seen = frozenset(o.candidate for o in history)
-        runs: dict[C, list[float]] = {}
-        for o in history:
-            if o.accuracy is not None:
-                runs.setdefault(o.candidate, []).append(o.accuracy)
-        candidates = tuple(runs)
-        sizes = np.array([self._describe(c)[0] for c in candidates])
-        accuracies = np.array([sum(a) / len(a) for a in runs.values()], dtype=float)
+        if self._ledger is None:
+            self._ledger = Ledger(self._describe)
+        ledger = self._ledger
+        ledger.follow(history)
+        row_of, observed = ledger.row_of, ledger.accuracies
+        there = ~np.isnan(observed)
+        counts = np.bincount(row_of[there], minlength=len(ledger.rows))
+        sums = np.bincount(row_of[there], observed[there], minlength=len(ledger.rows))
+        known = np.flatnonzero(counts)
+        candidates = tuple(compress(ledger.rows, counts.tolist()))
+        sizes = ledger.sizes[known]
+        accuracies = sums[known] / counts[known]
         model = None
-        if self.strategy.optimism is not None and len(runs) >= max(self.strategy.n_start, 2):
-            model = self._fit(history)
-            features = np.stack([self._describe(c)[1] for c in candidates])
-            accuracies = model.accuracies(model.process.mean(features))
+        if self.strategy.optimism is not None and len(known) >= max(self.strategy.n_start, 2):
+            model = self._fit(ledger)
+            accuracies = model.accuracies(model.process.mean(ledger.features[known]))
         pool = tuple(candidates[i] for i in self._select(sizes, accuracies))
         cap = self._cap(sizes, accuracies)
-        return Belief(candidates, sizes, accuracies, seen, pool, model, cap)
+        return Belief(candidates, sizes, accuracies, frozenset(ledger.rows), pool, model, cap)
 
     def propose(
         self, belief: Belief[C], pending: Sequence[C], rng: np.random.Generator
@@ -247,12 +244,13 @@ class Proposer(Generic[C]):
                 break
         return gains
 
-    def _fit(self, history: Sequence[Observation[C]]) -> "_Model":
-        """The model of ``history``; hyperparameters come from an earlier, fixed part of it."""
-        sizes, features = self._table([o.candidate for o in history])
+    def _fit(self, ledger: Ledger[C]) -> "_Model":
+        """The model of a history; hyperparameters come from an earlier, fixed part of it."""
+        history, row_of = ledger.history, ledger.row_of
+        sizes, features = ledger.sizes[row_of], ledger.features
         # What failed counts as the worst accuracy before it.
-        accuracies = np.array([1.0 if o.accuracy is None else o.accuracy for o in history])
-        failed = np.array([o.accuracy is None for o in history])
+        failed = np.isnan(ledger.accuracies)
+        accuracies = np.where(failed, 1.0, ledger.accuracies)
         accuracies[failed] = np.minimum.accumulate(accuracies)[failed]
         logs = _log_errors(accuracies)
         chosen = _informative(sizes, accuracies, MAX_MODELLED)
@@ -266,9 +264,11 @@ class Proposer(Generic[C]):
             groups = np.zeros(features.shape[1], dtype=int)
             if self.problem.groups is not None:
                 groups = np.asarray(self.problem.groups)
-            self._fits[key] = fit_hyperparameters(features[part], targets, groups)
+            self._fits[key] = fit_hyperparameters(features[row_of[part]], targets, groups)
         targets = (logs[chosen] - center) / scale
-        return _Model(GaussianProcess(features[chosen], targets, self._fits[key]), center, scale)
+        return _Model(
+            GaussianProcess(features[row_of[chosen]], targets, self._fits[key]), center, scale
+        )
 
     def _cap(self, sizes: Array, accuracies: Array) -> float:
         """The size above which nothing is of use."""
@@ -277,14 +277,9 @@ class Proposer(Generic[C]):
         return min(self.problem.max_size, CAP_FACTOR * smallest)
 
     def _describe(self, candidate: C) -> tuple[float, Array]:
-        if candidate not in self._known:
-            self._known[candidate] = (
-                self.problem.size(candidate),
-                self.problem.features(candidate),
-            )
-        return self._known[candidate]
+        return self.problem.size(candidate), self.problem.features(candidate)
 
-    def _table(self, candidates: Sequence[C], n_features: int = 0) -> tuple[Array, Array]:
+    def _table(self, candidates: Sequence[C], n_features: int) -> tuple[Array, Array]:
         if not candidates:
             return np.zeros(0), np.zeros((0, n_features))
         sizes, features = zip(*(self._describe(c) for c in candidates), strict=True)
