@@ -84,7 +84,9 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
         self._generation_size = generation_size
         self._study_name: str | None = None
         self._candidates: dict[int, C] = {}
-        self._observations: dict[int, Observation[C]] = {}
+        self._ended: list[
+            Observation[C] | None
+        ] = []  # of the trials before the first unfinished one
         self._belief: tuple[int, tuple[int, ...], Belief[C]] | None = None
 
     @classmethod
@@ -135,7 +137,7 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
             )
         if study.study_name != self._study_name:
             self._study_name, self._belief = study.study_name, None
-            self._candidates, self._observations = {}, {}
+            self._candidates, self._ended = {}, []
         trials = study.get_trials(deepcopy=False)[: trial.number]
         n_told = max(trial.number // self._generation_size - 1, 0) * self._generation_size
         belief = self._learn(trials[:n_told])
@@ -162,23 +164,23 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
         return np.random.default_rng(np.random.SeedSequence([self._seed, *words]))
 
     def _learn(self, trials: Sequence[FrozenTrial]) -> Belief[C]:
-        unfinished = tuple(t.number for t in trials if not t.state.is_finished())
+        for trial in trials[len(self._ended) :]:
+            if not trial.state.is_finished():
+                break
+            self._ended.append(self._observe(trial))
+        rest = trials[len(self._ended) :]
+        unfinished = tuple(t.number for t in rest if not t.state.is_finished())
         if self._belief is None or self._belief[:2] != (len(trials), unfinished):
-            history = [o for o in map(self._observe, trials) if o is not None]
+            observations = self._ended[: len(trials)] + [self._observe(t) for t in rest]
+            history = [o for o in observations if o is not None]
             self._belief = (len(trials), unfinished, self._proposer.learn(history))
         return self._belief[2]
 
     def _observe(self, trial: FrozenTrial) -> Observation[C] | None:
-        """What the trial tells, the same object whenever it is asked for once the trial has ended."""
-        if trial.number in self._observations:
-            return self._observations[trial.number]
         candidate = self._candidate_of(trial)
         if candidate is None:
             return None
-        observation = Observation(candidate, accuracy_of(trial))
-        if trial.state.is_finished():
-            self._observations[trial.number] = observation
-        return observation
+        return Observation(candidate, accuracy_of(trial))
 
     def _candidate_of(self, trial: FrozenTrial) -> C | None:
         if trial.number not in self._candidates:
