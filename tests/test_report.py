@@ -1,3 +1,4 @@
+import json
 import re
 from dataclasses import replace
 from itertools import pairwise
@@ -7,9 +8,16 @@ import pytest
 import scipy.stats
 
 from nasopt.data import FASHION_MNIST_NAMES
+from nasopt.errors import DataError
 from nasopt.genome import ImageShape
 from nasopt.records import Race, SeedResult, Verification
-from nasopt.report import ReportInput, paper_figures, render_report, write_report
+from nasopt.report import (
+    ReportInput,
+    paper_figures,
+    read_baselines,
+    render_report,
+    write_report,
+)
 from nasopt.report.content import Inspection, WrongImage
 from nasopt.report.view import mean_interval
 from nasopt.selection import SelectionRule, select_smallest
@@ -78,6 +86,44 @@ def test_mistakes_are_shown_with_their_classes_in_words(whole):
     assert re.search(
         r'alt="Test image 0: [Tt]rouser[^"]*, taken for [Pp]ullover[^"]* at 90.0', html
     )
+
+
+BASELINES = {"runs": {"random": {"1": [[60, 900, 0.5], [30, 1200, 0.76]], "2": [[90, 950, 0.77]]}}}
+
+
+def test_other_searches_are_drawn_beside_the_study(data, tmp_path):
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(BASELINES | {"budget_s": 90}))
+    figures = paper_figures(replace(data, baselines=read_baselines(path)))
+    study, first, second = figures["smallest-time"].data
+    assert study.y == paper_figures(data)["smallest-time"].data[0].y
+    assert (first.name, first.showlegend, second.showlegend) == ("random", True, False)
+    assert [y for y in first.y if y is not None] == [1200, 1200]
+    assert max(first.x) == 1.0
+    assert max(second.x) == 1.5
+    assert max(figures["volume-trials"].data[1].x) == 1
+    assert "other searches, a line a run: random" in render_report(
+        replace(data, baselines=read_baselines(path))
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"runs": [1]}',
+        '{"runs": {"a": {"1": [[1, 2]]}}}',
+        '{"runs": {"a": {"1": [[1, 2, 76]]}}}',
+    ],
+)
+def test_what_holds_no_baselines_is_refused(tmp_path, text):
+    path = tmp_path / "bench.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match="holds no baselines"):
+        read_baselines(path)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_baselines(tmp_path / "absent.json")
 
 
 def open_report(page, tmp_path, data):

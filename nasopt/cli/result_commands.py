@@ -132,13 +132,19 @@ def report(
     figures: Annotated[
         bool, typer.Option("--figures", help="Draw its figures as PNG and SVG too, for papers.")
     ] = False,
+    baselines: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="JSON", help="Other searches, as `make bench-real` writes, to draw beside it."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a study's report, one HTML file."""
     from nasopt import workflow
 
     context = workflow.open_context(study, database=database, data=data)
-    path = workflow.make_report(context, figures=figures)
+    path = workflow.make_report(context, figures=figures, baselines=baselines)
     if as_json:
         print_json({"report": str(path)})
     else:

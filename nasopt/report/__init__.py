@@ -1,5 +1,6 @@
 """The report: one self-contained HTML file for people, and its figures for papers and for the dashboard."""
 
+from nasopt.report.baselines import read_baselines
 from nasopt.report.content import Inspection, ReportInput, WrongImage
 from nasopt.report.export import export_figures
 from nasopt.report.front import front_figure
@@ -26,6 +27,7 @@ __all__ = [
     "importance_figure",
     "paper_figures",
     "progress_figures",
+    "read_baselines",
     "render_report",
     "seeds_figure",
     "write_report",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from nasopt.cost import Cost, count_cost
 from nasopt.genome import ImageShape
 from nasopt.records import TrialRecord
+from nasopt.report.baselines import Baselines
 from nasopt.selection import Selection
 
 
@@ -73,6 +74,7 @@ class ReportInput:
 
     ``facts`` are shown as a table, in their order, and ``command`` above them; ``study_file`` is the text of the
     study's settings. ``importances`` are shares of Optuna's parameters in what decided the accuracy, the largest first.
+    ``baselines`` are other searches, drawn beside the study's progress.
     """
 
     name: str
@@ -85,6 +87,7 @@ class ReportInput:
     study_file: str = ""
     inspection: Inspection | None = None
     importances: Mapping[str, float] = field(default_factory=dict)
+    baselines: Baselines = field(default_factory=dict)
 
     @property
     def chosen_cost(self) -> Cost | None:

@@ -102,7 +102,7 @@ def _figures(data: ReportInput, view: StudyView) -> dict[str, go.Figure]:
     figures = {"front": front_figure(view)}
     if view.strips(1):
         figures["seeds"] = seeds_figure(view)
-    figures |= progress_figures(view)
+    figures |= progress_figures(view, data.baselines)
     figures["curves"] = curves_figure(view)
     if data.importances:
         figures["importance"] = importance_figure(data.importances)

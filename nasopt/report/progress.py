@@ -1,11 +1,25 @@
 """The figures of how a search went: hypervolume and the smallest network above the bar, and learning curves."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import plotly.graph_objects as go
 
 from nasopt.pareto import hypervolume
-from nasopt.report.style import BLUE, DASHES, GREEN, SERIES, add_bar, finish
+from nasopt.report.baselines import Baselines, Run
+from nasopt.report.style import (
+    BLUE,
+    DASHES,
+    GREEN,
+    GREY,
+    OCHRE,
+    PINK,
+    RED,
+    SERIES,
+    add_bar,
+    finish,
+)
 from nasopt.report.view import Point, StudyView
 
 HEIGHT = 300
@@ -14,17 +28,54 @@ Loss = tuple[float, float]  # error, log10 of the parameters
 Steps = tuple[list[float], list[float | None]]  # where something changed, and to what
 
 
-def progress_figures(view: StudyView) -> dict[str, go.Figure]:
-    """Hypervolume and the smallest network above the bar, each against trials and against search time."""
+def progress_figures(view: StudyView, baselines: Baselines | None = None) -> dict[str, go.Figure]:
+    """Hypervolume and the smallest network above the bar, each against trials and against search time.
+
+    The runs of ``baselines`` are drawn beside the study, thinly, with the study's own reference point.
+    """
     figures = {}
     for axis, by_time in (("trials", False), ("time", True)):
         history = list(view.history(by_time=by_time))
+        others = {
+            name: [_on_axis(run, by_time=by_time) for run in runs]
+            for name, runs in (baselines or {}).items()
+        }
         title = "search time (minutes)" if by_time else "trial"
-        volume = _volume_steps(history, view.n_classes)
-        figures[f"volume-{axis}"] = _stairs(volume, title, "hypervolume", BLUE)
-        smallest = _smallest_steps(history, view.bar)
-        figures[f"smallest-{axis}"] = _stairs(smallest, title, "parameters", GREEN)
+        largest = math.log10(max((p.n_params for _, p in history), default=10))
+        reference = (1 - 1 / view.n_classes, largest)
+        measures: tuple[tuple[str, str, str, Callable[[History], Steps]], ...] = (
+            ("volume", "hypervolume", BLUE, partial(_volume_steps, reference=reference)),
+            ("smallest", "parameters", GREEN, partial(_smallest_steps, bar=view.bar)),
+        )
+        for name, y_title, color, measure in measures:
+            figure = _stairs(measure(history), title, y_title, color)
+            for method, dash, other in zip(
+                others, DASHES[1:], (RED, OCHRE, GREY, PINK), strict=False
+            ):
+                for i, run in enumerate(others[method]):
+                    line = {"color": other, "dash": dash}
+                    _add_baseline(figure, measure(run), method, line, in_legend=i == 0)
+            figures[f"{name}-{axis}"] = figure
     return figures
+
+
+def _on_axis(run: Run, *, by_time: bool) -> History:
+    return [(seconds / 60 if by_time else point.number, point) for seconds, point in run]
+
+
+def _add_baseline(
+    figure: go.Figure, steps: Steps, name: str, line: dict[str, str], *, in_legend: bool
+) -> None:
+    figure.update_traces(name="this study", showlegend=True, selector=0)
+    figure.add_scatter(
+        x=steps[0],
+        y=steps[1],
+        mode="lines",
+        line={"shape": "hv", "width": 1} | line,
+        name=name,
+        legendgroup=name,
+        showlegend=in_legend,
+    )
 
 
 def _stairs(steps: Steps, x_title: str, y_title: str, color: str) -> go.Figure:
@@ -37,10 +88,8 @@ def _stairs(steps: Steps, x_title: str, y_title: str, color: str) -> go.Figure:
     return finish(figure, HEIGHT)
 
 
-def _volume_steps(history: History, n_classes: int) -> Steps:
-    """Hypervolume of error and log10 of the parameters, up to guessing and the largest network tried."""
-    largest = math.log10(max((p.n_params for _, p in history), default=10))
-    reference = (1 - 1 / n_classes, largest)
+def _volume_steps(history: History, reference: Loss) -> Steps:
+    """Hypervolume of error and log10 of the parameters, up to guessing and the largest network of the study."""
     known: dict[int, Loss] = {}
     front: dict[int, Loss] = {}
     at: list[float] = []

@@ -2,12 +2,19 @@
 
 import os
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from nasopt.inspection import inspect_chosen
-from nasopt.report import ReportInput, export_figures, paper_figures, write_report
+from nasopt.report import (
+    ReportInput,
+    export_figures,
+    paper_figures,
+    read_baselines,
+    write_report,
+)
 from nasopt.search.importance import accuracy_importances
 from nasopt.selection import SelectionRule
 from nasopt.training.engines import choose_engine
@@ -15,19 +22,23 @@ from nasopt.workflow.context import StudyContext
 from nasopt.workflow.selection import known_selection
 
 
-def make_report(context: StudyContext, *, figures: bool = False) -> Path:
+def make_report(
+    context: StudyContext, *, figures: bool = False, baselines: Path | None = None
+) -> Path:
     """Writes the study's HTML report; the path where it lies.
 
     Args:
         context: the study.
         figures: whether to draw its figures as PNG and SVG too, into ``figures/`` beside it.
+        baselines: a JSON file of other searches to draw beside this one's progress.
 
     Raises:
         StudyError: if there is no such study, or its database cannot be read.
-        DataError: if the data or the weights cannot be read.
+        DataError: if the data, the weights or the baselines cannot be read.
         OutputError: if the report cannot be written, or the figures cannot be drawn on this machine.
     """
-    data = report_input(context)
+    others = read_baselines(baselines) if baselines else {}
+    data = replace(report_input(context), baselines=others)
     write_report(context.report, data)
     if figures:
         export_figures(context.folder / "figures", paper_figures(data))
