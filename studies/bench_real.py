@@ -27,7 +27,7 @@ from nasopt.data.fashion_mnist import cache_folder
 from nasopt.pareto import hypervolume
 from nasopt.search.driver import Limits
 from nasopt.settings import StudyFile, default_workers, read_study_file
-from nasopt.workflow import open_context, run_search
+from nasopt.workflow import Pool, open_context, run_search
 
 STUDIES = Path(__file__).parent
 STUDY_FILE = STUDIES / "fashion-mnist.toml"
@@ -54,7 +54,11 @@ def search_with(sampler: str) -> Callable[[int, float, int, Path], list[Trial]]:
             "the study file has changed"
         )
         run_search(
-            context, Limits(seconds=budget), n_workers, threading.Event(), lambda _progress: None
+            context,
+            Limits(seconds=budget),
+            Pool(n_workers),
+            threading.Event(),
+            lambda _progress: None,
         )
         return [
             (record.elapsed_s, record.n_params, record.val_accuracy)

@@ -4,7 +4,7 @@ import shutil
 import socket
 import sys
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -184,11 +184,23 @@ def nasopt(capsys, monkeypatch):
     return run
 
 
-@pytest.fixture
-def free_port():
+def rows_of(context):
+    """The records of a study, without what a clock says."""
+    return [
+        replace(r, elapsed_s=0.0, evaluation=r.evaluation and replace(r.evaluation, duration_s=0))
+        for r in context.records()
+    ]
+
+
+def find_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture
+def free_port():
+    return find_port()
 
 
 @pytest.fixture(scope="session")

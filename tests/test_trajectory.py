@@ -12,7 +12,7 @@ import pytest
 
 from nasopt.search.study import open_study
 from nasopt.workflow import open_context
-from tests.conftest import make_plan
+from tests.conftest import make_plan, rows_of
 from tests.table_search import run, table_of
 
 
@@ -102,13 +102,7 @@ def test_real_trainings_killed_at_any_moment_give_the_table_of_an_undisturbed_se
         ]
 
     def rows(folder):
-        context = open_context(study_file, database=tmp_path / folder / "study.db")
-        return [
-            replace(
-                r, elapsed_s=0.0, evaluation=r.evaluation and replace(r.evaluation, duration_s=0)
-            )
-            for r in context.records()
-        ]
+        return rows_of(open_context(study_file, database=tmp_path / folder / "study.db"))
 
     kills = 0
     while True:

@@ -32,6 +32,13 @@ Data = Annotated[
 Workers = Annotated[
     int | None, typer.Option(min=1, help="How many trainings run at once; the cores if not given.")
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Train on a Ray cluster: HOST:PORT, or 'auto' for the one that this machine is in.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 

@@ -15,6 +15,7 @@ from nasopt.cli.options import (
     Data,
     Database,
     Quiet,
+    Ray,
     Study,
     Workers,
     err,
@@ -38,6 +39,7 @@ def verify(
         int | None, typer.Option(min=1, help="The most parameters of a network.")
     ] = None,
     workers: Workers = None,
+    ray: Ray = None,
     database: Database = None,
     data: Data = None,
     quiet: Quiet = False,
@@ -46,7 +48,6 @@ def verify(
     """Choose the smallest network above the bar: raced over seeds, verified on test, and written out."""
     from nasopt import workflow
     from nasopt.selection import parse_rule
-    from nasopt.settings import default_workers
     from nasopt.tables import describe_race, describe_verification, selection_lines
 
     context = workflow.open_context(study, database=database, data=data)
@@ -64,7 +65,7 @@ def verify(
     selection = workflow.run_selection(
         context,
         chosen_rule,
-        workers or default_workers(),
+        workflow.Pool(workers, ray),
         show_race,
         lambda verification: show(describe_verification(verification, chosen_rule.n_seeds)),
     )
@@ -96,6 +97,7 @@ def floor(
     lr_decay: Annotated[float | None, typer.Option(help="Likewise.")] = None,
     trainings: Annotated[int | None, typer.Option(min=1, help="At most so many now.")] = None,
     workers: Workers = None,
+    ray: Ray = None,
     database: Database = None,
     data: Data = None,
     quiet: Quiet = False,
@@ -104,7 +106,6 @@ def floor(
     """Train all networks below a size, within limits, and race those that end above the bar."""
     from nasopt import workflow
     from nasopt.floor import describe_floor
-    from nasopt.settings import default_workers
 
     context = workflow.open_context(study, database=database, data=data)
     names = tuple(activation or context.settings.space.activations)
@@ -114,7 +115,7 @@ def floor(
         if n_trained % 50 == 0 and not (quiet or as_json):
             err.print(f"{n_trained:,} of {n_genomes:,} genomes trained", highlight=False)
 
-    done = workflow.run_floor(context, limits, workers or default_workers(), trainings, show)
+    done = workflow.run_floor(context, limits, workflow.Pool(workers, ray), trainings, show)
     if as_json:
         print_json(done.to_json())
     else:

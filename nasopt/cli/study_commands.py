@@ -16,6 +16,7 @@ from nasopt.cli.options import (
     Data,
     Database,
     Quiet,
+    Ray,
     Study,
     Workers,
     err,
@@ -38,6 +39,7 @@ def search(
         int | None, typer.Option(min=1, help="Trials of the whole study, duplicates included.")
     ] = None,
     workers: Workers = None,
+    ray: Ray = None,
     database: Database = None,
     data: Data = None,
     quiet: Quiet = False,
@@ -47,7 +49,7 @@ def search(
     from nasopt import workflow
     from nasopt.display import SearchDisplay, describe_end, describe_progress
     from nasopt.search.driver import Limits
-    from nasopt.settings import default_workers, parse_duration
+    from nasopt.settings import parse_duration
 
     context = workflow.open_context(study, database=database, data=data)
     chosen = context.settings.search
@@ -58,7 +60,7 @@ def search(
     limits = Limits(seconds, trials or chosen.max_trials)
     with _stop_on_signal() as stop, SearchDisplay(err, limits, quiet=quiet or as_json) as display:
         outcome = workflow.run_search(
-            context, limits, workers or default_workers(), stop, display.update
+            context, limits, workflow.Pool(workers, ray), stop, display.update
         )
     if as_json:
         print_json(

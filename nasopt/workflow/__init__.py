@@ -1,12 +1,13 @@
 """What the commands do: the modules below put together for one study file."""
 
-from nasopt.workflow.context import StudyContext, open_context
+from nasopt.workflow.context import Pool, StudyContext, open_context
 from nasopt.workflow.floor import floor_limits, run_floor
 from nasopt.workflow.report import make_report
 from nasopt.workflow.search import SearchOutcome, run_search
 from nasopt.workflow.selection import known_selection, run_selection
 
 __all__ = [
+    "Pool",
     "SearchOutcome",
     "StudyContext",
     "floor_limits",

@@ -14,7 +14,7 @@ from nasopt.records import TrialRecord
 from nasopt.search.plan import SearchPlan
 from nasopt.search.storage import database_errors, driver_lock, silence_optuna, storage_url
 from nasopt.search.study import open_study, read_database
-from nasopt.settings import WEIGHTS_NAME, StudyFile, read_study_file, run_folder
+from nasopt.settings import WEIGHTS_NAME, StudyFile, default_workers, read_study_file, run_folder
 from nasopt.training.engines import choose_engine
 
 
@@ -100,12 +100,32 @@ def driving(context: StudyContext) -> Iterator[optuna.Study]:
         yield study
 
 
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Who trains: ``n_workers`` cores, of this machine or of the Ray cluster at ``ray``; all of them if None."""
+
+    n_workers: int | None = None
+    ray: str | None = None
+
+
 @contextmanager
-def workers(engine: str, n_workers: int) -> Iterator[Executor]:
-    """The workers for an engine; ended at once if the block is left by an error or a second Ctrl-C."""
-    executor = make_executor(n_workers, in_threads=choose_engine(engine).releases_gil)
+def workers(engine: str, pool: Pool) -> Iterator[tuple[Executor, int]]:
+    """The workers for an engine, and how many; ended at once if the block is left by an error or a second Ctrl-C.
+
+    Raises:
+        SettingsError: if there is no Ray cluster where one was named.
+    """
+    executor: Executor
+    if pool.ray is None:
+        n_workers = pool.n_workers or default_workers()
+        executor = make_executor(n_workers, in_threads=choose_engine(engine).releases_gil)
+    else:
+        from nasopt.cluster import RayExecutor  # Ray takes a second to import
+
+        executor = cluster = RayExecutor(pool.ray)
+        n_workers = pool.n_workers or cluster.n_cores
     try:
-        yield executor
+        yield executor, n_workers
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
         raise

@@ -14,7 +14,7 @@ from nasopt.genome import ACTIVATIONS
 from nasopt.search.progress import summarize
 from nasopt.search.stopping import learn_stop_rules
 from nasopt.search.storage import driver_lock
-from nasopt.workflow.context import StudyContext, workers
+from nasopt.workflow.context import Pool, StudyContext, workers
 
 CONFIDENCE = 0.99  # of what is stopped as hopeless
 
@@ -59,7 +59,7 @@ def floor_limits(
 def run_floor(
     context: StudyContext,
     limits: FloorLimits,
-    n_workers: int,
+    pool: Pool,
     n_trainings: int | None,
     on_entry: Callable[[int, int], None],
 ) -> Floor:
@@ -80,7 +80,7 @@ def run_floor(
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
     load_train_val(context.source)
     path = _path(context, below)
-    with driver_lock(path), workers(engine, n_workers) as executor:
+    with driver_lock(path), workers(engine, pool) as (executor, n_workers):
         log = FloorLog(path, limits, stop_rule)
         work = FloorWork(evaluator, executor, n_workers, context.plan.seed, space.n_params)
         entries = train_floor(genomes, log, work)

@@ -9,7 +9,7 @@ from nasopt.evaluation import TrainingEvaluator
 from nasopt.search.driver import Limits, SearchDriver, StopCause
 from nasopt.search.progress import Progress
 from nasopt.search.study import working_copy
-from nasopt.workflow.context import StudyContext, driving, workers
+from nasopt.workflow.context import Pool, StudyContext, driving, workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class SearchOutcome:
 def run_search(
     context: StudyContext,
     limits: Limits,
-    n_workers: int,
+    pool: Pool,
     stop: threading.Event,
     on_progress: Callable[[Progress], None],
 ) -> SearchOutcome:
@@ -39,7 +39,7 @@ def run_search(
     with (
         driving(context) as stored,
         working_copy(stored, context.database) as study,
-        workers(engine, n_workers) as executor,
+        workers(engine, pool) as (executor, n_workers),
     ):
         driver = SearchDriver(study, context.plan, evaluator, executor, n_workers, on_progress)
         on_progress(driver.progress)

@@ -27,13 +27,13 @@ from nasopt.search.study import (
 from nasopt.selection import Selection, SelectionRule, select_smallest
 from nasopt.training import TrainingResult
 from nasopt.verification import FinalTraining, run_race, verify
-from nasopt.workflow.context import StudyContext, driving, workers
+from nasopt.workflow.context import Pool, StudyContext, driving, workers
 
 
 def run_selection(
     context: StudyContext,
     rule: SelectionRule,
-    n_workers: int,
+    pool: Pool,
     on_race: Callable[[Race, int], None],
     on_seed: Callable[[Verification], None],
 ) -> Selection:
@@ -50,7 +50,7 @@ def run_selection(
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
     final_training = FinalTraining(context.source, context.settings.recipe, engine)
     first_seeds: dict[int, TrainingResult] = {}
-    with driving(context) as study, workers(engine, n_workers) as executor:
+    with driving(context) as study, workers(engine, pool) as (executor, _):
 
         def race_network(network: CandidateSummary, position: int) -> Race:
             def after_seed(race: Race) -> None:

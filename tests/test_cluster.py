@@ -1,0 +1,125 @@
+"""A real Ray cluster on this machine, of two nodes, and what is trained on it."""
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from nasopt.cluster import RayExecutor
+from nasopt.errors import DivergedError, SettingsError, WorkerDiedError
+from nasopt.workflow import open_context
+from tests.conftest import find_port, rows_of
+
+RAY = Path(sys.executable).with_name("ray")
+N_NODES = 2
+# On one machine no token is needed; workers find the tests' own functions.
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "PYTHONPATH": str(Path.cwd()),
+}
+
+
+@contextmanager
+def a_node(*options):
+    """A node of one core, until the block is left."""
+    command = [RAY, "start", "--block", "--num-cpus", "1", "--object-store-memory", "80000000"]
+    with subprocess.Popen(
+        [*command, *options],
+        env=os.environ | ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The address of a cluster of two nodes."""
+    port = find_port()
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets need a short path
+    head = ("--head", "--port", str(port), "--include-dashboard=false")
+    address = f"127.0.0.1:{port}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        with a_node(*head, "--temp-dir", folder), a_node("--address", address):
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    with RayExecutor(address) as executor:
+                        if executor.n_cores == N_NODES:
+                            break
+                except SettingsError:
+                    pass
+                assert time.monotonic() < deadline, "the nodes did not come up"
+                time.sleep(0.5)
+            yield address
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def diverge():
+    raise DivergedError("the loss became NaN")
+
+
+def node_after(seconds):
+    import ray
+
+    time.sleep(seconds)
+    return ray.get_runtime_context().get_node_id()
+
+
+def test_tasks_run_on_all_nodes_and_fail_as_they_would_here(cluster):
+    with RayExecutor(cluster) as executor:
+        nodes = [executor.submit(node_after, 1) for _ in range(4)]
+        assert len({future.result() for future in nodes}) == N_NODES
+        assert executor.submit(math.pow, 2, 3).result() == 8
+        with pytest.raises(DivergedError, match="became NaN"):
+            executor.submit(diverge).result()
+        with pytest.raises(WorkerDiedError, match="the Ray task was lost"):
+            executor.submit(os._exit, 1).result()
+
+
+def test_leaving_without_waiting_ends_what_runs(cluster):
+    executor = RayExecutor(cluster)
+    future = executor.submit(time.sleep, 60)
+    began = time.monotonic()
+    executor.shutdown(wait=False, cancel_futures=True)
+    assert future.cancelled()
+    assert time.monotonic() - began < 10
+
+
+def test_a_search_on_the_cluster_is_the_search_of_this_machine(
+    cluster, study_file, tmp_path, nasopt
+):
+    tables = []
+    for options in (["--workers", "1"], ["--ray", cluster]):
+        database = tmp_path / options[0] / "study.db"
+        words = ["search", study_file, "--trials", "12", "--database", database, "--quiet"]
+        code, _, err = nasopt(*words, *options)
+        assert code == 0, err
+        tables.append(rows_of(open_context(study_file, database=database)))
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 12
+
+
+def test_a_cluster_that_is_not_there(nasopt, study_file, free_port):
+    for address, message in (
+        (f"127.0.0.1:{free_port}", "Connection refused"),
+        ("nowhere", "an address is 'auto' or HOST:PORT"),
+    ):
+        code, _, err = nasopt("search", study_file, "--ray", address)
+        assert code == 2
+        assert "error: no Ray cluster answers at" in err
+        assert message in err
