@@ -5,9 +5,11 @@ whose machine dies is done again elsewhere.
 """
 
 import logging
+import signal
 import socket
+import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 from nasopt.errors import SettingsError, WorkerDiedError
@@ -18,11 +20,13 @@ CONNECT_TIMEOUT_S = 10
 class RayExecutor(Executor):
     """Tasks of one core each, on the cluster at ``address``: ``host:port``, or ``auto`` for that of this machine.
 
+    At most ``n_workers`` run at once; as many as the cluster has cores if None.
+
     Raises:
         SettingsError: if Ray is not installed, or no cluster answers there.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, n_workers: int | None = None) -> None:
         try:
             import ray
         except ImportError as error:
@@ -30,51 +34,49 @@ class RayExecutor(Executor):
         self._ray: Any = ray
         try:
             _knock(address)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            self._connect(address)
         except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
             raise SettingsError(
                 f"no Ray cluster answers at {address!r} ({_one_line(error)}); start one with 'ray start --head', or join this "
                 "machine to it with 'ray start --address HOST:PORT'; where it asks for a token, set RAY_AUTH_MODE=token too"
             ) from error
-        self._run = ray.remote(_call)
-        self._open: dict[Future[Any], Any] = {}  # the tasks that have not ended
-
-    @property
-    def n_cores(self) -> int:
-        """The cores of the cluster, at least 1."""
-        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        self.n_workers = n_workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        self._remote_call = self._ray.remote(_call)
+        # A thread stands for each core, and waits for its results.
+        self._threads = ThreadPoolExecutor(self.n_workers, thread_name_prefix="nasopt-ray")
+        self._tasks: dict[int, Any] = {}  # by thread, what runs
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
         """Schedules ``fn(*args, **kwargs)``, all of which must be picklable, on a free core."""
-        task = self._run.remote(fn, args, kwargs)
-        future: Future[Any] = Future()
-        self._open[future] = task
-
-        def settle(ended: Future[Any]) -> None:
-            self._open.pop(future, None)
-            if not future.set_running_or_notify_cancel():
-                return
-            error = ended.exception()
-            if error is None:
-                future.set_result(ended.result())
-            else:
-                future.set_exception(_unwrap(error))
-
-        task.future().add_done_callback(settle)
-        return future
+        return self._threads.submit(self._run, fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
         """Leaves the cluster: after the tasks have ended, or at once with ``wait=False``, which ends them."""
-        open_tasks = dict(self._open)
-        if cancel_futures:
-            for future in open_tasks:
-                future.cancel()
-        if wait and open_tasks:
-            self._ray.wait(list(open_tasks.values()), num_returns=len(open_tasks))
-        elif not wait:
-            for task in open_tasks.values():
+        self._threads.shutdown(wait=False, cancel_futures=cancel_futures or not wait)
+        if not wait:
+            for task in list(self._tasks.values()):
                 self._ray.cancel(task, force=True)
+        self._threads.shutdown(wait=True)
         self._ray.shutdown()
+
+    def _run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        task = self._remote_call.remote(fn, args, kwargs)
+        self._tasks[threading.get_ident()] = task
+        try:
+            return self._ray.get(task)
+        except self._ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None)  # of a RayTaskError: what the task raised
+            if isinstance(cause, Exception):
+                raise cause from None
+            raise WorkerDiedError(f"the Ray task was lost: {_one_line(error)}") from error
+        finally:
+            self._tasks.pop(threading.get_ident())
+
+    def _connect(self, address: str) -> None:
+        handler = signal.getsignal(signal.SIGTERM)
+        self._ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        if threading.current_thread() is threading.main_thread() and handler is not None:
+            signal.signal(signal.SIGTERM, handler)  # Ray sets one of its own
 
 
 def _knock(address: str) -> None:
@@ -94,14 +96,6 @@ def _knock(address: str) -> None:
 
 def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
     return fn(*args, **kwargs)
-
-
-def _unwrap(error: BaseException) -> BaseException:
-    """What the task raised; what happened to Ray itself is told as the death of a worker."""
-    cause = getattr(error, "cause", None)  # of a RayTaskError
-    if isinstance(cause, Exception):
-        return cause
-    return WorkerDiedError(f"the Ray task was lost: {_one_line(error)}")
 
 
 def _one_line(error: BaseException) -> str:

@@ -100,10 +100,11 @@ def race_floor(
 ) -> tuple[tuple[Race, RaceVerdict], ...]:
     """The races of all entries that ended above the bar, the smallest first; seeds that ``log`` has are not trained."""
     above = [e for e in floor.best if e.accuracy >= floor.bar]
+    above.sort(key=lambda e: (e.n_params, e.genome))
     races: list[tuple[Race, RaceVerdict]] = []
-    for position, entry in enumerate(sorted(above, key=lambda e: (e.n_params, e.genome)), start=1):
+    for position, entry in enumerate(above, start=1):
         candidate = Candidate(Genome.parse(entry.genome), floor.limits.lr, floor.limits.lr_decay)
-        own = replace(rule, position=position)
+        own = replace(rule, position=position, n_candidates=len(above))
         start = Race(position, candidate, entry.n_params, tuple(log.races.get(entry.genome, ())))
 
         def keep(race: Race, genome: str = entry.genome) -> None:

@@ -110,7 +110,9 @@ def load_weights(model: nn.Module, weights: Weights) -> None:
                 raise ValueError(
                     f"a parameter has shape {tuple(parameter.shape)}, its weights {array.shape}"
                 )
-            parameter.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+            parameter.copy_(
+                torch.from_numpy(np.array(array))
+            )  # what Ray brought cannot be written
 
 
 def pack_weights(model: nn.Module, metadata: Mapping[str, str]) -> bytes:

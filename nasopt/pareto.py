@@ -38,6 +38,7 @@ def _is_non_dominated_pair(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     is_first = np.ones(len(points), dtype=bool)  # of equal points
     is_first[1:] = np.any(ordered[1:] != ordered[:-1], axis=1)
     keep_by_point = (ordered[:, 1] < lowest_before)[is_first]
+    keep_by_point[:1] = True  # even at infinity
     keep = np.empty(len(points), dtype=bool)
     keep[order] = keep_by_point[np.cumsum(is_first) - 1]
     return keep

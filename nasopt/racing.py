@@ -2,25 +2,28 @@
 
 The seeds of a race are fresh: those that a network was found by flatter it. After every round its mean is
 compared with the bar, by the bounds of Student's t, and the share of seeds above the bar with the share that is asked
-for, by those of Clopper and Pearson. What is clearly too bad is dropped at once; what is good is accepted after the last
-round only, since some networks die from a few seeds in a hundred, which a handful of good ones does not show
-(``studies/calibrate_race.py``). An error of 5 % is spent over all networks that are raced: the ``k``-th gets
-``1 / (k (k + 1))`` of it, which adds up to 1 however many there are.
+for, by those of Clopper and Pearson. What is clearly too bad is dropped at once, and so is what has hardly a chance left to be
+accepted, as its own seeds predict. What is good is accepted after the last round only, since some networks die from a few seeds
+in a hundred, which a handful of good ones does not show (``studies/calibrate_race.py``). An error of 5 % is spent over all
+networks that may be raced, the ``k``-th in proportion to ``1 / k``.
 
 References:
-    Maron and Moore (1994), Hoeffding races; Clopper and Pearson (1934).
+    Maron and Moore (1994), Hoeffding races; Clopper and Pearson (1934); Spiegelhalter, Freedman and Blackburn (1986),
+    predictive power.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import beta, t
+from scipy.stats import beta, betabinom, t
 
 RaceVerdict = Literal["open", "accepted", "dropped", "undecided"]
 
 FIRST_ROUND = 4
+MIN_CHANCE = 0.05  # to be accepted; with less a race is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class RaceRule:
     """What a race is about: a mean above ``bar``, and ``min_pass_rate`` of ``n_seeds`` seeds above it.
 
     ``confidence`` is that of all that is accepted, taken together; the network is at ``position``, counted from 1,
-    among those that are raced.
+    among at most ``n_candidates`` that are raced.
     """
 
     bar: float
@@ -36,11 +39,13 @@ class RaceRule:
     n_seeds: int = 48
     confidence: float = 0.95
     position: int = 1
+    n_candidates: int = 30
 
     @property
     def level(self) -> float:
         """The error allowed in the race of this network."""
-        return (1 - self.confidence) / (self.position * (self.position + 1))
+        shares = sum(1 / k for k in range(1, max(self.n_candidates, self.position) + 1))
+        return (1 - self.confidence) / (self.position * shares)
 
     @property
     def rounds(self) -> tuple[int, ...]:
@@ -72,7 +77,27 @@ class RaceRule:
             return "dropped"
         if pass_rate_bounds(n_passed, n, error)[1] < self.min_pass_rate:
             return "dropped"
-        return "open" if n < self.n_seeds else "undecided"
+        if n == self.n_seeds:
+            return "undecided"
+        return "dropped" if self.chance(seen) < MIN_CHANCE else "open"
+
+    def chance(self, seen: np.ndarray) -> float:
+        """At most how likely the race is to be won, from what ``seen``, fewer seeds than all, predict of the rest.
+
+        It is the smaller one of two: that enough of the seeds left pass, a beta-binomial; and that the mean ends
+        above its bound, by Student's t. A share without knowledge is uniform.
+        """
+        n, n_left = len(seen), self.n_seeds - len(seen)
+        n_passed = int(np.sum(seen > self.bar))
+        n_missing = math.ceil(self.min_pass_rate * self.n_seeds - 1e-9) - n_passed
+        enough = betabinom.sf(n_missing - 1, n_left, n_passed + 1, n - n_passed + 1)
+        spread = float(np.std(seen, ddof=1))
+        if spread == 0.0:
+            return float(enough)
+        wanted = self.bar - t.ppf(self.level, self.n_seeds - 1) * spread / math.sqrt(self.n_seeds)
+        missing = (wanted - float(np.mean(seen))) * self.n_seeds / n_left
+        high = t.sf(missing / (spread * math.sqrt(1 / n + 1 / n_left)), n - 1)
+        return float(min(enough, high))
 
     def n_wanted(self, accuracies: Sequence[float]) -> int:
         """How many seeds are to be trained next: those that fill the round, or none after a decision."""

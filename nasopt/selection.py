@@ -43,14 +43,20 @@ class SelectionRule:
     margin: float = 0.01
     n_seeds: int = 20
     min_pass_rate: float = 0.8
-    max_candidates: int = 20
+    max_candidates: int = 30
     race_seeds: int = 48
     order: Order = "smallest"
     under: int | None = None
 
     def race(self, position: int) -> RaceRule:
         """What the race of the network at ``position`` of the walk, from 1, is judged by."""
-        return RaceRule(self.bar, self.min_pass_rate, self.race_seeds, position=position)
+        return RaceRule(
+            self.bar,
+            self.min_pass_rate,
+            self.race_seeds,
+            position=position,
+            n_candidates=self.max_candidates,
+        )
 
     def passes(self, verification: Verification) -> bool:
         """Whether the seeds on test bear out what the race said."""

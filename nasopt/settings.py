@@ -95,7 +95,7 @@ class SelectionSettings(_Section):
     race_seeds: int = Field(default=48, ge=2)
     seeds: int = Field(default=20, ge=1)
     min_pass_rate: float = Field(default=0.8, gt=0, le=1)
-    max_candidates: int = Field(default=20, ge=1)
+    max_candidates: int = Field(default=30, ge=1)
 
 
 class StudyFile(_Section):

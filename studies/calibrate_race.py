@@ -20,7 +20,7 @@ TABLE = Path("studies/results/fashion-mnist-table.json")
 BARS = (0.73, 0.74, 0.75, 0.76, 0.77)
 N_WALKS = 1000
 DEAD = 0.3  # an accuracy below it is that of a training that died
-N_CANDIDATES = 20  # of a walk, in random order: sizes say nothing of accuracy here
+N_CANDIDATES = 30  # of a walk, in random order: sizes say nothing of accuracy here
 
 Draw = Callable[[int], np.ndarray]
 

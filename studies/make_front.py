@@ -19,7 +19,7 @@ import plotly.graph_objects as go
 from nasopt.errors import DivergedError
 from nasopt.records import Candidate, CandidateSummary, pareto_front, trial_seed
 from nasopt.report import export_figures
-from nasopt.report.style import BLUE, ORANGE, add_bar, finish, log_ticks
+from nasopt.report.style import SERIES, add_bar, finish, log_ticks
 from nasopt.report.view import mean_interval
 from nasopt.training import TrainingResult
 from nasopt.verification import FinalTraining
@@ -41,12 +41,21 @@ def main() -> None:
     rows: list[Row] = json.loads(args.out.read_text()) if args.out.exists() else []
     for study in args.studies:
         context = open_context(study)
-        known = {(row["genome"], row["lr"], row["lr_decay"]) for row in rows}
-        for network in pareto_front(context.records()):
-            if network.val_accuracy < MIN_ACCURACY or key(network.candidate) in known:
-                continue
-            rows.append(measure(context, network, args.seeds))
-            args.out.write_text(json.dumps(rows, indent=1) + "\n")
+        track = context.settings.name
+        front = [n for n in pareto_front(context.records()) if n.val_accuracy >= MIN_ACCURACY]
+        wanted = {key(network.candidate) for network in front}
+        # What has left the front since, or was trained from fewer seeds, makes room.
+        rows = [
+            row
+            for row in rows
+            if row["track"] != track
+            or (row_key(row) in wanted and len(row["seeds"]) >= args.seeds)
+        ]
+        known = {row_key(row) for row in rows if row["track"] == track}
+        for network in front:
+            if key(network.candidate) not in known:
+                rows.append(measure(context, network, args.seeds))
+                args.out.write_text(json.dumps(rows, indent=1) + "\n")
     for row in sorted(rows, key=lambda row: (row["track"], row["n_params"])):
         print(line(row))
     export_figures(args.out.parent, {args.out.stem: draw(rows)})
@@ -55,6 +64,11 @@ def main() -> None:
 def key(candidate: Candidate) -> tuple[str, float, float]:
     """What makes two rows the same."""
     return str(candidate.genome), candidate.lr, candidate.lr_decay
+
+
+def row_key(row: Row) -> tuple[str, float, float]:
+    """The same of a row."""
+    return row["genome"], row["lr"], row["lr_decay"]
 
 
 def measure(context: StudyContext, network: CandidateSummary, n_seeds: int) -> Row:
@@ -102,7 +116,7 @@ def line(row: Row) -> str:
 def draw(rows: list[Row]) -> go.Figure:
     """Mean test accuracy with its 95 % interval against parameters, a colour a track."""
     figure = go.Figure()
-    for track, color in zip(sorted({row["track"] for row in rows}), (BLUE, ORANGE), strict=False):
+    for track, color in zip(sorted({row["track"] for row in rows}), SERIES, strict=False):
         own = sorted((r for r in rows if r["track"] == track), key=lambda r: r["n_params"])
         means = [100 * float(np.mean(r["test_accuracies"])) for r in own]
         bounds = [mean_interval(r["test_accuracies"]) for r in own]

@@ -1,8 +1,10 @@
 """A real Ray cluster on this machine, of two nodes, and what is trained on it."""
 
+import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -59,7 +61,7 @@ def cluster():
             while True:
                 try:
                     with RayExecutor(address) as executor:
-                        if executor.n_cores == N_NODES:
+                        if executor.n_workers == N_NODES:
                             break
                 except SettingsError:
                     pass
@@ -91,20 +93,44 @@ def test_tasks_run_on_all_nodes_and_fail_as_they_would_here(cluster):
             executor.submit(os._exit, 1).result()
 
 
-def test_leaving_without_waiting_ends_what_runs(cluster):
+def sleep_as(path):
+    path.write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_leaving_without_waiting_ends_what_runs(cluster, tmp_path):
     executor = RayExecutor(cluster)
-    future = executor.submit(time.sleep, 60)
-    began = time.monotonic()
+    written = tmp_path / "pid"
+    running = executor.submit(sleep_as, written)
+    waiting = [executor.submit(time.sleep, 60) for _ in range(3)]
+    while not (written.exists() and written.read_text()):
+        time.sleep(0.05)
     executor.shutdown(wait=False, cancel_futures=True)
-    assert future.cancelled()
-    assert time.monotonic() - began < 10
+    with pytest.raises(WorkerDiedError, match="the Ray task was lost"):
+        running.result(timeout=10)
+    assert any(future.cancelled() for future in waiting)
+    deadline = time.monotonic() + 10
+    while is_alive(int(written.read_text())):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_search_on_the_cluster_is_the_search_of_this_machine(
-    cluster, study_file, tmp_path, nasopt
+    cluster, study_file, tmp_path, nasopt, monkeypatch
 ):
     tables = []
     for options in (["--workers", "1"], ["--ray", cluster]):
+        if options[0] == "--ray":  # nothing can be trained in this process any more
+            monkeypatch.setattr("nasopt.evaluation.train", None)
+            monkeypatch.setattr("nasopt.verification.train", None)
         database = tmp_path / options[0] / "study.db"
         words = ["search", study_file, "--trials", "12", "--database", database, "--quiet"]
         code, _, err = nasopt(*words, *options)
@@ -112,6 +138,13 @@ def test_a_search_on_the_cluster_is_the_search_of_this_machine(
         tables.append(rows_of(open_context(study_file, database=database)))
     assert tables[0] == tables[1]
     assert len(tables[0]) == 12
+    handler = signal.getsignal(signal.SIGTERM)
+    rule = ["--rule", "best-under", "--under", "5000", "--bar", "0.15"]
+    words = ["verify", study_file, "--database", database, *rule, "--json"]
+    code, out, err = nasopt(*words, "--ray", cluster)
+    assert code == 0, err
+    assert json.loads(out)["chosen"]
+    assert signal.getsignal(signal.SIGTERM) == handler
 
 
 def test_a_cluster_that_is_not_there(nasopt, study_file, free_port):

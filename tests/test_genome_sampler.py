@@ -273,3 +273,17 @@ def test_parameters_that_it_does_not_know_are_drawn():
     assert len(study.trials) == 12
     fixed = {"a": CategoricalDistribution([1]), "b": IntDistribution(1, 1, log=True)}
     assert study.ask(fixed_distributions=fixed).params == {"a": 1, "b": 1}
+
+
+def test_optuna_may_optimize_with_several_threads(plan):
+    sampler = GenomeNSGAIISampler.for_space(plan.space, seed=1, generation_size=1)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+
+    def objective(trial):
+        candidate = plan.space.suggest(trial)
+        return 0.5 + 0.01 * len(candidate.genome.layers), plan.space.n_params(candidate.genome)
+
+    study.optimize(objective, n_trials=60, n_jobs=4)
+    ledger = sampler._proposer._ledger
+    assert len(ledger.rows) == len(ledger.sizes) == len(ledger.features)
+    assert len(ledger.row_of) == len(ledger.history) <= 60

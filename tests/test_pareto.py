@@ -118,3 +118,9 @@ def test_ranks_and_gains_take_two_objectives():
         non_dominated_ranks([(1.0, 2.0, 3.0)])
     with pytest.raises(ValueError, match="takes 2 objectives"):
         hypervolume_gains([(1.0, 2.0)], [(1.0, 2.0, 3.0)], (4.0, 4.0))
+
+
+def test_a_point_at_infinity_is_dominated_by_what_is_better_only():
+    assert is_non_dominated([[1, np.inf]]).all()
+    assert is_non_dominated([[1, np.inf], [1, np.inf], [0, 3]]).tolist() == [False, False, True]
+    assert is_non_dominated([[0.0, 1], [-0.0, 1]]).all()

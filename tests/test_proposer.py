@@ -79,6 +79,12 @@ def test_a_proposer_that_learned_another_history_proposes_as_a_fresh_one():
             for p in (used, Proposer(PROBLEM, STRATEGY))
         ]
         assert proposals[0] == proposals[1]
+    # The same, where what is rewritten is what the model's hyperparameters were fitted to.
+    rewritten = [replace(told[0], accuracy=0.1), *told[1:]]
+    used.learn(told)
+    fresh = Proposer(PROBLEM, STRATEGY).learn(rewritten)
+    np.testing.assert_array_equal(used.learn(rewritten).accuracies, fresh.accuracies)
+    assert not np.array_equal(fresh.accuracies, used.learn(told).accuracies)
 
 
 def test_the_front_is_found_and_the_model_pays():
@@ -222,3 +228,16 @@ def test_features_of_one_group_share_a_scale_and_units_do_not_matter():
     assert one.scales[0] == one.scales[1]
     other = fit_hyperparameters(x * 100, y, np.array([0, 0, 1]))
     np.testing.assert_allclose(other.scales, one.scales * 1e4, rtol=1e-3)
+
+
+def test_a_feature_that_does_not_vary_changes_nothing():
+    rng = np.random.default_rng(0)
+    features, targets = rng.normal(size=(60, 3)), rng.choice([-1.0, 1.0], 60)
+    constant = np.column_stack((features, np.full(60, -6.2e3)))
+    means = []
+    for x, groups in ((features, [0, 1, 2]), (constant, [0, 1, 2, 3])):
+        found = fit_hyperparameters(x, targets, np.array(groups))
+        fixed = Hyperparameters(1.0, 1e-4, found.scales)
+        means.append(GaussianProcess(x, targets, fixed).mean(x))
+    assert np.corrcoef(means)[0, 1] > 0.99
+    assert np.abs(means[1] - targets).max() < 0.1

@@ -39,9 +39,40 @@ def test_what_is_too_close_to_the_bar_stays_undecided():
 
 
 def test_the_error_is_spent_over_all_networks():
-    levels = [RaceRule(0.75, position=k).level for k in range(1, 2000)]
-    assert levels == sorted(levels, reverse=True)
-    assert sum(levels) == pytest.approx(0.05, rel=1e-3)
+    for n in (1, 30):
+        levels = [RaceRule(0.75, position=k, n_candidates=n).level for k in range(1, n + 1)]
+        assert levels == sorted(levels, reverse=True)
+        assert sum(levels) == pytest.approx(0.05)
+
+
+def test_a_race_that_can_hardly_be_won_is_given_up():
+    rule = RaceRule(0.75)
+    failing = [0.745] * 9 + [0.77] * 23  # 39 of 48 are to pass: all that are left
+    assert upper_bound(failing, 0.05) > 0.75
+    assert pass_rate_bounds(23, 32, 0.05)[1] > 0.8
+    assert rule.chance(np.array(failing)) < 0.05
+    assert rule.judge(failing) == "dropped"
+    too_close = [
+        0.751,
+        0.752,
+    ] * 16  # all pass, but the mean would have to be known better than that
+    far = [0.76, 0.77] * 16
+    assert rule.chance(np.array(far)) > 0.5
+    assert rule.judge(far) == "open"
+    assert rule.judge(too_close) == "open"
+
+
+def test_the_chance_is_that_of_races_that_go_on():
+    rule, rng, n = RaceRule(0.75, n_seeds=48), np.random.default_rng(1), 16
+    for mean, sd in ((0.765, 0.012), (0.757, 0.015), (0.76, 0.02)):
+        seen = rng.normal(mean, sd, n)
+        seen += mean - seen.mean()
+        won = 0
+        for _ in range(400):  # means and deviations as likely as what was seen
+            own_sd = seen.std(ddof=1) * np.sqrt((n - 1) / rng.chisquare(n - 1))
+            rest = rng.normal(rng.normal(mean, own_sd / np.sqrt(n)), own_sd, 48 - n)
+            won += rule.judge([*seen, *rest]) == "accepted"
+        assert won / 400 <= rule.chance(seen) + 0.1
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30).filter(lambda a: np.std(a) > 1e-6))

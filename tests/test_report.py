@@ -101,7 +101,8 @@ def test_other_searches_are_drawn_beside_the_study(data, tmp_path):
     assert [y for y in first.y if y is not None] == [1200, 1200]
     assert max(first.x) == 1.0
     assert max(second.x) == 1.5
-    assert max(figures["volume-trials"].data[1].x) == 1
+    assert len(figures["volume-time"].data) == 3
+    assert len(figures["volume-trials"].data) == 1  # their trials are not counted as a study's are
     assert "other searches, a line a run: random" in render_report(
         replace(data, baselines=read_baselines(path))
     )
@@ -115,6 +116,7 @@ def test_other_searches_are_drawn_beside_the_study(data, tmp_path):
         '{"runs": [1]}',
         '{"runs": {"a": {"1": [[1, 2]]}}}',
         '{"runs": {"a": {"1": [[1, 2, 76]]}}}',
+        '{"runs": {"a": {"1": [[1, Infinity, 0.7]]}}}',
     ],
 )
 def test_what_holds_no_baselines_is_refused(tmp_path, text):

@@ -14,7 +14,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from nasopt.errors import SearchStoppedError, StudyError, StudyLockedError
+from nasopt.errors import DataError, SearchStoppedError, StudyError, StudyLockedError
 from nasopt.records import SeedResult, Verification, pareto_front
 from nasopt.search.archive import open_connection, read_trials
 from nasopt.search.driver import Limits, SearchDriver
@@ -167,6 +167,21 @@ def test_ten_failures_in_a_row_stop_the_search_with_the_reason(plan, database):
     study = open_study(plan, database, create=False)
     assert 10 <= len(study.trials) <= 12
     assert {t.state.name for t in study.trials} == {"FAIL"}
+
+
+def test_a_worker_without_data_stops_the_search_and_fails_no_trial(plan, database):
+    def no_data(candidate, seed, rule):
+        raise DataError("there are no images here")
+
+    with pytest.raises(
+        SearchStoppedError, match="a worker cannot train: there are no images here"
+    ):
+        run(plan, database, 20, no_data)
+    study = open_study(plan, database, create=False)
+    assert {trial.state.name for trial in study.get_trials()} == {"RUNNING"}
+    again, _, _ = run(plan, database, 20)
+    whole, _, _ = run(plan, database.with_name("whole.db"), 20)
+    assert table_of(again, plan.space) == table_of(whole, plan.space)
 
 
 def test_an_interrupted_search_finishes_what_runs_and_goes_on_later(plan, database):

@@ -133,13 +133,14 @@ def test_a_race_is_the_same_with_any_number_of_workers_and_after_an_interruption
     for n_workers in (1, 4):
         told = []
         with ThreadPoolExecutor(n_workers) as executor:
-            race = run_race(nothing, rule, 9, evaluator, executor, told.append)
+            race = run_race(nothing, rule, 4, evaluator, executor, told.append)
         assert [len(r.accuracies) for r in told] == list(range(1, len(race.accuracies) + 1))
         races.append(race)
         with ThreadPoolExecutor(n_workers) as executor:
-            assert run_race(told[5], rule, 9, evaluator, executor, lambda _: None) == race
+            assert run_race(told[5], rule, 4, evaluator, executor, lambda _: None) == race
     assert races[0] == races[1]
+    assert 0.0 in races[0].accuracies  # one of its seeds diverged
     assert rule.judge(races[0].accuracies) != "open"
-    seeds = [trial_seed(9, CANDIDATE.genome, i, "race") for i in range(16)]
+    seeds = [trial_seed(4, CANDIDATE.genome, i, "race") for i in range(16)]
     expected = [0.0 if s % 11 == 0 else 0.76 + s % 7 / 1000 for s in seeds]
     assert races[0].accuracies == tuple(expected[: len(races[0].accuracies)])

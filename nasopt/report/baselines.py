@@ -1,6 +1,7 @@
 """Other searches to draw beside a study's: what ``make bench-real`` measured, or anything written in its form."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def read_baselines(path: Path) -> Baselines:
 def _read_run(trials: list[Any]) -> Run:
     run = []
     for number, (seconds, n_params, accuracy) in enumerate(sorted(trials)):
-        if not (seconds >= 0 and n_params >= 1 and 0 <= accuracy <= 1):
+        if not (0 <= seconds < math.inf and 1 <= n_params < math.inf and 0 <= accuracy <= 1):
             raise ValueError(f"{(seconds, n_params, accuracy)} is no training")
         share = float(accuracy)
         run.append((float(seconds), Point(number, int(n_params), share, "", share, share)))

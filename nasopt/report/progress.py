@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import cycle
 
 import plotly.graph_objects as go
 
 from nasopt.pareto import hypervolume
-from nasopt.report.baselines import Baselines, Run
+from nasopt.report.baselines import Baselines
 from nasopt.report.style import (
     BLUE,
     DASHES,
@@ -23,6 +24,7 @@ from nasopt.report.style import (
 from nasopt.report.view import Point, StudyView
 
 HEIGHT = 300
+OTHERS = (RED, OCHRE, GREY, PINK)  # the colours of other searches
 History = list[tuple[float, Point]]
 Loss = tuple[float, float]  # error, log10 of the parameters
 Steps = tuple[list[float], list[float | None]]  # where something changed, and to what
@@ -31,15 +33,11 @@ Steps = tuple[list[float], list[float | None]]  # where something changed, and t
 def progress_figures(view: StudyView, baselines: Baselines | None = None) -> dict[str, go.Figure]:
     """Hypervolume and the smallest network above the bar, each against trials and against search time.
 
-    The runs of ``baselines`` are drawn beside the study, thinly, with the study's own reference point.
+    The runs of ``baselines`` are drawn beside the study against time, thinly, with the study's own reference point.
     """
     figures = {}
     for axis, by_time in (("trials", False), ("time", True)):
         history = list(view.history(by_time=by_time))
-        others = {
-            name: [_on_axis(run, by_time=by_time) for run in runs]
-            for name, runs in (baselines or {}).items()
-        }
         title = "search time (minutes)" if by_time else "trial"
         largest = math.log10(max((p.n_params for _, p in history), default=10))
         reference = (1 - 1 / view.n_classes, largest)
@@ -49,33 +47,31 @@ def progress_figures(view: StudyView, baselines: Baselines | None = None) -> dic
         )
         for name, y_title, color, measure in measures:
             figure = _stairs(measure(history), title, y_title, color)
-            for method, dash, other in zip(
-                others, DASHES[1:], (RED, OCHRE, GREY, PINK), strict=False
-            ):
-                for i, run in enumerate(others[method]):
-                    line = {"color": other, "dash": dash}
-                    _add_baseline(figure, measure(run), method, line, in_legend=i == 0)
+            if by_time:
+                _add_baselines(figure, measure, baselines or {})
             figures[f"{name}-{axis}"] = figure
     return figures
 
 
-def _on_axis(run: Run, *, by_time: bool) -> History:
-    return [(seconds / 60 if by_time else point.number, point) for seconds, point in run]
-
-
-def _add_baseline(
-    figure: go.Figure, steps: Steps, name: str, line: dict[str, str], *, in_legend: bool
+def _add_baselines(
+    figure: go.Figure, measure: Callable[[History], Steps], baselines: Baselines
 ) -> None:
-    figure.update_traces(name="this study", showlegend=True, selector=0)
-    figure.add_scatter(
-        x=steps[0],
-        y=steps[1],
-        mode="lines",
-        line={"shape": "hv", "width": 1} | line,
-        name=name,
-        legendgroup=name,
-        showlegend=in_legend,
-    )
+    if baselines:
+        figure.update_traces(name="this study", showlegend=True)
+    for (name, runs), color, dash in zip(
+        baselines.items(), cycle(OTHERS), cycle(DASHES[1:]), strict=False
+    ):
+        for i, run in enumerate(runs):
+            steps = measure([(seconds / 60, point) for seconds, point in run])
+            figure.add_scatter(
+                x=steps[0],
+                y=steps[1],
+                mode="lines",
+                line={"shape": "hv", "width": 1, "color": color, "dash": dash},
+                name=name,
+                legendgroup=name,
+                showlegend=i == 0,
+            )
 
 
 def _stairs(steps: Steps, x_title: str, y_title: str, color: str) -> go.Figure:

@@ -10,7 +10,7 @@ from typing import Literal
 import optuna
 from optuna.trial import TrialState
 
-from nasopt.errors import SearchStoppedError
+from nasopt.errors import DataError, EngineError, SearchStoppedError
 from nasopt.records import (
     TO_THE_END,
     Candidate,
@@ -124,7 +124,7 @@ class SearchDriver:
         Trials that were running when an earlier driver died are evaluated first, in place.
 
         Raises:
-            SearchStoppedError: if ten trials in a row failed.
+            SearchStoppedError: if ten trials in a row failed, or a worker has no data or engine to train with.
         """
         self._began = time.monotonic()
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -255,6 +255,12 @@ class SearchDriver:
             for run in runs:
                 self._settle(run, future.result())
             return
+        if isinstance(error, DataError | EngineError | ImportError):
+            # No candidate's fault, and no part of the study: its trials stay open, and are taken up again.
+            raise SearchStoppedError(
+                f"a worker cannot train: {_reason(error)}; mend the cause and run the same command again, the study "
+                "goes on from here"
+            ) from error
         for run in runs:
             self._n_failures_in_a_row += 1
             self._tell(run, TrialState.FAIL, reason=_reason(error))

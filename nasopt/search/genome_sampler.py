@@ -5,6 +5,7 @@ of the static union of every parameter that the space has. So conditional parame
 """
 
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
         self._proposer = Proposer(problem, strategy or Strategy())
         self._seed = seed
         self._generation_size = generation_size
-        self._study_name: str | None = None
+        self._lock = threading.Lock()
+        self._study: tuple[int, int] | None = None
         self._candidates: dict[int, C] = {}
         self._ended: list[
             Observation[C] | None
@@ -135,8 +137,15 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
                 "GenomeNSGAIISampler takes a study with directions ['maximize', 'minimize'] for "
                 f"(accuracy, size), not {[d.name.lower() for d in study.directions]}"
             )
-        if study.study_name != self._study_name:
-            self._study_name, self._belief = study.study_name, None
+        with self._lock:  # Optuna may ask from several threads
+            return self._sample(study, trial, search_space)
+
+    def _sample(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        identity = (id(study._storage), study._study_id)
+        if identity != self._study:
+            self._study, self._belief = identity, None
             self._candidates, self._ended = {}, []
         trials = study.get_trials(deepcopy=False)[: trial.number]
         n_told = max(trial.number // self._generation_size - 1, 0) * self._generation_size

@@ -115,7 +115,9 @@ class Proposer(Generic[C]):
     problem: Problem[C]
     strategy: Strategy = field(default_factory=Strategy)
     _ledger: Ledger[C] | None = None
-    _fits: dict[tuple[int, Observation[C]], Hyperparameters] = field(default_factory=dict)
+    _fits: dict[int, tuple[tuple[Observation[C], ...], Hyperparameters]] = field(
+        default_factory=dict
+    )
 
     def learn(self, history: Sequence[Observation[C]]) -> Belief[C]:
         """What ``history``, in order of time, tells; failed candidates are never parents."""
@@ -256,18 +258,21 @@ class Proposer(Generic[C]):
         chosen = _informative(sizes, accuracies, MAX_MODELLED)
         center, scale = float(logs[chosen].mean()), float(logs[chosen].std()) or 1.0
         n_fitted = _fitted_at(len(history), self.strategy.n_start)
-        key = (n_fitted, history[n_fitted - 1])
-        if key not in self._fits:
+        fitted = tuple(history[:n_fitted])
+        if n_fitted not in self._fits or self._fits[n_fitted][0] != fitted:
             part = _informative(sizes[:n_fitted], accuracies[:n_fitted], MAX_FITTED)
             targets = logs[part]
             targets = (targets - targets.mean()) / (targets.std() or 1.0)
             groups = np.zeros(features.shape[1], dtype=int)
             if self.problem.groups is not None:
                 groups = np.asarray(self.problem.groups)
-            self._fits[key] = fit_hyperparameters(features[row_of[part]], targets, groups)
+            found = fit_hyperparameters(features[row_of[part]], targets, groups)
+            self._fits[n_fitted] = (fitted, found)
         targets = (logs[chosen] - center) / scale
         return _Model(
-            GaussianProcess(features[row_of[chosen]], targets, self._fits[key]), center, scale
+            GaussianProcess(features[row_of[chosen]], targets, self._fits[n_fitted][1]),
+            center,
+            scale,
         )
 
     def _cap(self, sizes: Array, accuracies: Array) -> float:

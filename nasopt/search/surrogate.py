@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 
 JITTER = 1e-8
 MAX_STEPS = 20
+MIN_DISTANCE = 1e-12
 # Standard deviations of the normal priors on the logarithms of variance, noise and scales.
 PRIOR_SD = (1.0, 2.0, 1.0)
 PRIOR_NOISE = 1e-2
@@ -43,7 +44,9 @@ class Hyperparameters:
 
     def kernel(self, left: Array, right: Array) -> Array:
         """The covariance of every row of ``left`` with every row of ``right``."""
-        a, b = left / np.sqrt(self.scales), right / np.sqrt(self.scales)
+        # Far from the origin the squares below would cancel out to nothing but rounding.
+        origin, roots = right[:1], np.sqrt(self.scales)
+        a, b = (left - origin) / roots, (right - origin) / roots
         exponents = 2 * a @ b.T
         exponents -= np.sum(a * a, axis=1)[:, None]
         exponents -= np.sum(b * b, axis=1)
@@ -62,7 +65,8 @@ def fit_hyperparameters(
     """
     names = np.unique(groups)
     distances = np.stack([_squared_distances(features[:, groups == name]) for name in names])
-    means = np.array([max(float(d.mean()), 1e-12) for d in distances])
+    means = np.array([float(d.mean()) for d in distances])
+    means[means < MIN_DISTANCE] = 1.0  # a group that does not vary, as a fixed learning rate
     distances /= means[:, None, None]
     start = np.array([0.0, np.log(PRIOR_NOISE), *[np.log(len(names) / 2)] * len(names)])
     sds = np.array([*PRIOR_SD[:2], *[PRIOR_SD[2]] * len(names)])

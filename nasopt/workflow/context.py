@@ -87,6 +87,8 @@ def open_context(
     text = data or settings.data
     if data is None and text != FASHION_MNIST:
         text = str(study_file.parent / text)  # relative to the study file
+    if Path(text).exists():
+        text = str(Path(text).resolve())  # workers may live in another folder
     source = DataSource.parse(text)
     database = database or run_folder(study_file, settings) / "study.db"
     return StudyContext(study_file, settings, source, settings.plan(source), database)
@@ -122,8 +124,8 @@ def workers(engine: str, pool: Pool) -> Iterator[tuple[Executor, int]]:
     else:
         from nasopt.cluster import RayExecutor  # Ray takes a second to import
 
-        executor = cluster = RayExecutor(pool.ray)
-        n_workers = pool.n_workers or cluster.n_cores
+        executor = cluster = RayExecutor(pool.ray, pool.n_workers)
+        n_workers = cluster.n_workers
     try:
         yield executor, n_workers
     except BaseException:
