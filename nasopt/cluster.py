@@ -41,7 +41,7 @@ class RayExecutor(Executor):
                 "machine to it with 'ray start --address HOST:PORT'; where it asks for a token, set RAY_AUTH_MODE=token too"
             ) from error
         self.n_workers = n_workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-        self._remote_call = self._ray.remote(_call)
+        self._remote_call = self._ray.remote(max_retries=1)(_call)
         # A thread stands for each core, and waits for its results.
         self._threads = ThreadPoolExecutor(self.n_workers, thread_name_prefix="nasopt-ray")
         self._tasks: dict[int, Any] = {}  # by thread, what runs

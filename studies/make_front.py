@@ -1,6 +1,6 @@
 """Trains every network on the front of some studies from many fresh seeds, opens it on test, and publishes the table.
 
-A study is a track, by its name: ``fashion-mnist`` tunes the learning rate, ``fashion-mnist-fixed`` leaves it at the
+A study is a track: ``fashion-mnist`` tunes the learning rate, ``fashion-mnist-fixed`` leaves it at the
 reference defaults. Seeds are those of final trainings, which no search has used, and no network is chosen by them.
 What the file holds already is not trained again:
 
@@ -36,12 +36,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("studies", type=Path, nargs="+", help="study files that were searched")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument(
+        "--track", help="what the rows are called; the name of the study if not given"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "fashion-mnist-front.json")
     args = parser.parse_args()
     rows: list[Row] = json.loads(args.out.read_text()) if args.out.exists() else []
     for study in args.studies:
         context = open_context(study)
-        track = context.settings.name
+        track = args.track or context.settings.name
         front = [n for n in pareto_front(context.records()) if n.val_accuracy >= MIN_ACCURACY]
         wanted = {key(network.candidate) for network in front}
         # What has left the front since, or was trained from fewer seeds, makes room.
@@ -54,7 +57,7 @@ def main() -> None:
         known = {row_key(row) for row in rows if row["track"] == track}
         for network in front:
             if key(network.candidate) not in known:
-                rows.append(measure(context, network, args.seeds))
+                rows.append({"track": track} | measure(context, network, args.seeds))
                 args.out.write_text(json.dumps(rows, indent=1) + "\n")
     for row in sorted(rows, key=lambda row: (row["track"], row["n_params"])):
         print(line(row))
@@ -84,7 +87,7 @@ def measure(context: StudyContext, network: CandidateSummary, n_seeds: int) -> R
         accuracies = [accuracy_of(future) for future in futures]
     genome, lr, lr_decay = key(candidate)
     return {
-        "track": settings.name,
+        "study_seed": context.plan.seed,
         "genome": genome,
         "n_params": network.n_params,
         "lr": lr,

@@ -132,12 +132,12 @@ def test_a_search_on_the_cluster_is_the_search_of_this_machine(
             monkeypatch.setattr("nasopt.evaluation.train", None)
             monkeypatch.setattr("nasopt.verification.train", None)
         database = tmp_path / options[0] / "study.db"
-        words = ["search", study_file, "--trials", "12", "--database", database, "--quiet"]
+        words = ["search", study_file, "--trials", "8", "--database", database, "--quiet"]
         code, _, err = nasopt(*words, *options)
         assert code == 0, err
         tables.append(rows_of(open_context(study_file, database=database)))
     assert tables[0] == tables[1]
-    assert len(tables[0]) == 12
+    assert len(tables[0]) == 8
     handler = signal.getsignal(signal.SIGTERM)
     rule = ["--rule", "best-under", "--under", "5000", "--bar", "0.15"]
     words = ["verify", study_file, "--database", database, *rule, "--json"]
