@@ -241,6 +241,7 @@ def test_gelu_is_the_exact_one():
     assert "erff" in c_functions.FORMULAS["gelu"]
 
 
+@pytest.mark.slow
 def test_the_page_on_microcontrollers_does_what_it_says(trained_file, tmp_path):
     page = (Path(__file__).parents[1] / "docs" / "microcontroller.md").read_text()
     (tmp_path / "model.safetensors").write_bytes(trained_file.read_bytes())
