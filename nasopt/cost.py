@@ -47,7 +47,7 @@ def count_params(genome: Genome, n_channels: int, n_classes: int) -> int:
 
 
 def count_macs(genome: Genome, image: ImageShape, n_classes: int) -> int:
-    """The multiply-accumulates for one image, as :func:`count_cost` counts them, in a tenth of its time.
+    """The multiply-accumulates for one image, as :func:`count_cost` counts them, without its table of layers.
 
     Raises:
         GenomeError: if the genome does not fit the image.

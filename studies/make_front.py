@@ -42,6 +42,8 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=RESULTS / "fashion-mnist-front.json")
     args = parser.parse_args()
+    if args.track and len(args.studies) > 1:
+        parser.error("--track names the rows of one study; give one")
     rows: list[Row] = json.loads(args.out.read_text()) if args.out.exists() else []
     for study in args.studies:
         context = open_context(study)

@@ -1,6 +1,9 @@
 """The sampler in real Optuna studies: its own contract, and Optuna's where it applies."""
 
+import sys
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -284,6 +287,43 @@ def test_optuna_may_optimize_with_several_threads(plan):
         return 0.5 + 0.01 * len(candidate.genome.layers), plan.space.n_params(candidate.genome)
 
     study.optimize(objective, n_trials=60, n_jobs=4)
-    ledger = sampler._proposer._ledger
-    assert len(ledger.rows) == len(ledger.sizes) == len(ledger.features)
-    assert len(ledger.row_of) == len(ledger.history) <= 60
+    assert len(study.trials) == 60
+
+
+def test_threads_that_ask_at_once_get_what_one_alone_gets(plan):
+    """Without its lock the sampler fails this in most repetitions."""
+    rng, distributions = np.random.default_rng(0), union_of_distributions(plan.space)
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for _ in range(100):
+        candidate = plan.space.sample(rng)
+        params = plan.space.to_params(candidate)
+        known = {name: distributions[name] for name in params}
+        values = [rng.uniform(0.5, 0.8), plan.space.n_params(candidate.genome)]
+        study.add_trial(
+            optuna.trial.create_trial(params=params, distributions=known, values=values)
+        )
+    study.ask()
+    trial = study.get_trials()[-1]
+
+    def sampler():
+        return GenomeNSGAIISampler.for_space(plan.space, seed=1, generation_size=1)
+
+    alone = sampler().sample_relative(study, trial, distributions)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(4):
+            shared, start = sampler(), threading.Barrier(4)
+
+            def ask(shared=shared, start=start):
+                start.wait()
+                return shared.sample_relative(study, trial, distributions)
+
+            with ThreadPoolExecutor(4) as executor:
+                asked = [executor.submit(ask) for _ in range(4)]
+            assert [future.result() for future in asked] == [alone] * 4
+            assert (
+                len(shared._proposer._ledger.history) == 99
+            )  # generations of one: all but the last
+    finally:
+        sys.setswitchinterval(interval)

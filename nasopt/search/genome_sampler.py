@@ -86,9 +86,8 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
         self._lock = threading.Lock()
         self._study: tuple[int, int] | None = None
         self._candidates: dict[int, C] = {}
-        self._ended: list[
-            Observation[C] | None
-        ] = []  # of the trials before the first unfinished one
+        # What the trials before the first unfinished one tell.
+        self._ended: list[Observation[C] | None] = []
         self._belief: tuple[int, tuple[int, ...], Belief[C]] | None = None
 
     @classmethod
