@@ -45,6 +45,7 @@ class RayExecutor(Executor):
         # A thread stands for each core, and waits for its results.
         self._threads = ThreadPoolExecutor(self.n_workers, thread_name_prefix="nasopt-ray")
         self._tasks: dict[int, Any] = {}  # by thread, what runs
+        self._is_ending = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
         """Schedules ``fn(*args, **kwargs)``, all of which must be picklable, on a free core."""
@@ -54,6 +55,7 @@ class RayExecutor(Executor):
         """Leaves the cluster: after the tasks have ended, or at once with ``wait=False``, which ends them."""
         self._threads.shutdown(wait=False, cancel_futures=cancel_futures or not wait)
         if not wait:
+            self._is_ending = True
             for task in list(self._tasks.values()):
                 self._ray.cancel(task, force=True)
         self._threads.shutdown(wait=True)
@@ -62,6 +64,8 @@ class RayExecutor(Executor):
     def _run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         task = self._remote_call.remote(fn, args, kwargs)
         self._tasks[threading.get_ident()] = task
+        if self._is_ending:  # it came too late for shutdown to see it
+            self._ray.cancel(task, force=True)
         try:
             return self._ray.get(task)
         except self._ray.exceptions.RayError as error:
