@@ -39,7 +39,7 @@ report: setup ## Write the study's report again (STUDY=file)
 	@$(BIN)/nasopt report $(STUDY)
 
 test: setup browser ## Run the tests, but for the slow ones
-	@$(BIN)/python -m pytest -m "not slow$(if $(CHROMIUM),, and not browser)"
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow$(if $(CHROMIUM),, and not browser)"
 	@$(if $(CHROMIUM),,echo "NOT RUN: the browser tests, for want of Chromium")
 
 test-slow: setup browser ## Run the slow tests
