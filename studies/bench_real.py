@@ -160,9 +160,14 @@ def draw(runs: Mapping[str, Mapping[str, Sequence[Trial]]], budget: float, bar: 
 
 
 def compare(
-    methods: Sequence[str], seeds: Sequence[int], budget: float, n_workers: int, path: Path
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    budget: float,
+    n_workers: int,
+    path: Path,
+    kept: Path,
 ) -> None:
-    """Runs what is asked for and is not in the JSON file ``path`` yet, and adds it to it."""
+    """Runs what is asked for and is not in the JSON file ``path`` yet, and adds it to it; studies go below ``kept``."""
     bar = read_study_file(STUDY_FILE).bar
     results = json.loads(path.read_text()) if path.exists() else {"budget_s": budget, "runs": {}}
     if results["budget_s"] != budget:
@@ -174,8 +179,9 @@ def compare(
             runs = results["runs"].setdefault(name, {})
             if str(seed) in runs:
                 continue
-            with tempfile.TemporaryDirectory() as folder:
-                trials = METHODS[name](seed, budget, n_workers, Path(folder))
+            folder = kept / f"{name} {seed}"
+            folder.mkdir(parents=True)
+            trials = METHODS[name](seed, budget, n_workers, folder)
             runs[str(seed)] = [(round(s, 2), n, round(a, 4)) for s, n, a in trials]
             in_time = [t for t in trials if t[0] <= budget]
             print(
@@ -198,8 +204,11 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--workers", type=int, default=default_workers())
     parser.add_argument("--out", type=Path, default=RESULTS / "bench-real.json")
+    parser.add_argument("--keep", type=Path, help="folder for the studies, to verify them later")
     args = parser.parse_args()
-    compare(args.methods, args.seeds, args.budget, args.workers, args.out)
+    with tempfile.TemporaryDirectory() as folder:
+        kept = args.keep or Path(folder)
+        compare(args.methods, args.seeds, args.budget, args.workers, args.out, kept)
 
 
 if __name__ == "__main__":
