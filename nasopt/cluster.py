@@ -72,7 +72,9 @@ class RayExecutor(Executor):
             cause = getattr(error, "cause", None)  # of a RayTaskError: what the task raised
             if isinstance(cause, Exception):
                 raise cause from None
-            raise WorkerDiedError(f"the Ray task was lost: {_one_line(error)}") from error
+            raise WorkerDiedError(
+                f"the Ray task was lost ({_one_line(error)}); look at the cluster with 'ray status'"
+            ) from error
         finally:
             self._tasks.pop(threading.get_ident())
 
@@ -92,7 +94,7 @@ def _knock(address: str) -> None:
     """
     if address == "auto":
         return
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    host, colon, port = address.rpartition(":")
     if not (colon and port.isdigit()):
         raise ValueError("an address is 'auto' or HOST:PORT")
     socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()

@@ -12,8 +12,7 @@ from nasopt.data import DataSource, load_test, load_train_val
 from nasopt.data.fashion_mnist import cache_folder
 from nasopt.errors import NasoptError
 from nasopt.settings import default_workers
-from nasopt.training.engines import choose_engine
-from nasopt.training.native_engine import why_not_native
+from nasopt.training.native_engine import chosen_isa, why_not_native
 
 MIN_FREE_BYTES = 2**30
 
@@ -59,7 +58,7 @@ def _engine() -> str:
     reason = why_not_native()
     if reason is not None:
         return f"trainings use PyTorch, many times slower than the native engine: {reason}"
-    return f"trainings use the engine '{choose_engine('auto').name}'"
+    return f"trainings use the native engine, with the instruction set {chosen_isa()}"
 
 
 def _cores() -> str:

@@ -11,15 +11,15 @@ from nasopt.space import SearchSpace
 def enumerate_genomes(
     space: SearchSpace, below: int, max_depth: int, activations: tuple[str, ...]
 ) -> Iterator[Genome]:
-    """Every genome of ``space`` with fewer than ``below`` parameters, within limits, the shallow ones first.
+    """The genomes of ``space`` with fewer than ``below`` parameters, within limits, the shallow ones first.
 
-    One activation serves all layers of a genome, the final ones too.
+    One activation serves all layers of a genome, the final ones too: of a space of mixed activations this is a part.
 
     Args:
         space: its bounds on filters, kernels and depth hold, and its caps.
         below: the number of parameters that a genome stays below.
         max_depth: the most convolutions, reductions included.
-        activations: those that a genome may have.
+        activations: those that a genome may have, each of them one that ``space`` has for convolutions and final layers.
     """
     for depth in range(space.depth[0], min(max_depth, space.depth[1]) + 1):
         for reductions in combinations(range(depth), N_REDUCTIONS):

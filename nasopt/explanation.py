@@ -16,6 +16,9 @@ from nasopt.records import (
 
 STEP = 100  # parameters
 ERROR = 0.05
+SEARCH_LONGER = (
+    "search longer ('nasopt search STUDY --budget 2h', counted from the study's beginning)"
+)
 
 
 def explain_choice(
@@ -24,8 +27,12 @@ def explain_choice(
     race: Race,
     verification: Verification,
     title: str = "the smallest",
+    level: float = ERROR,
 ) -> list[str]:
-    """Why ``chosen``, ``title`` of all, is the answer, and what a smaller or larger network would have given."""
+    """Why ``chosen``, ``title`` of all, is the answer, and what a smaller or larger network would have given.
+
+    ``level`` is the error that its race was allowed, of all that may be raced together.
+    """
     networks = summarize_candidates(records)
     n_tests = len(verification.seeds)
     low, _ = pass_rate_bounds(verification.n_passed, n_tests, ERROR)
@@ -38,36 +45,54 @@ def explain_choice(
         }
     )
     reasons = [
-        f"It is {title} of {n_tried} distinct architectures trained that won its race in validation: mean {race.mean:.2%} over "
-        f"{len(race.accuracies)} fresh seeds, above {verification.bar:.1%} with 95% confidence (at least "
-        f"{lower_bound(race.accuracies, ERROR):.2%}). {n_smaller} of them are at or below its size.",
+        f"Of {n_tried} distinct architectures trained, {n_smaller} of them at or below its size, it is {title} that won its race in "
+        f"validation: {race.n_above(verification.bar)} of {len(race.accuracies)} fresh seeds above {verification.bar:.1%}, mean {race.mean:.2%} "
+        f"(at least {lower_bound(race.accuracies, level):.2%}, with 95% confidence in all that may be raced together).",
         f"On test, trained on all training images, it holds: {verification.n_passed} of {n_tests} seeds above the bar (with 95% confidence at "
         f"least {low:.0%} of all seeds), mean {verification.mean:.2%}, standard deviation {verification.sd:.2%}, "
-        f"lowest {min(verification.accuracies):.2%}.",
+        f"lowest {min(verification.accuracies):.2%}.{_explain_test_error(verification)}",
+        f"The weights are those of its seed {verification.first_passed.replicate}, the first one above the bar: "
+        f"{verification.first_passed.test_accuracy:.2%} on test.",
     ]
     smaller = [s for s in networks if s.n_params < chosen.n_params]
     if smaller:
         best = max(smaller, key=lambda s: (s.val_accuracy, -s.n_params))
         nearest = max(smaller, key=lambda s: (s.n_params, s.val_accuracy))
         reasons.append(
-            f"The next smaller one, with {nearest.n_params:,} parameters, scored {nearest.val_accuracy:.2%} in the search; "
-            f"the best of all smaller ones, with {best.n_params:,}, scored {best.val_accuracy:.2%}."
+            f"The next smaller one, with {nearest.n_params:,} parameters, scored {_against(nearest.val_accuracy, verification.bar)} in the search "
+            f"({_runs(nearest)}); the best of all smaller ones, with {best.n_params:,}, {_against(best.val_accuracy, verification.bar)} ({_runs(best)})."
         )
     else:
         reasons.append("No smaller network was tried.")
-    return [*reasons, *_explain_trade_off(front_of(networks), chosen, race.mean)]
+    return [*reasons, *_explain_trade_off(front_of(networks), chosen)]
 
 
-def _explain_trade_off(
-    front: Sequence[CandidateSummary], chosen: CandidateSummary, accuracy: float
-) -> list[str]:
-    """What the last parameters bought and the next would; ``accuracy`` is that of ``chosen`` over fresh seeds."""
+def _explain_test_error(verification: Verification) -> str:
+    if verification.test_error is None:
+        return ""
+    return (
+        f" {verification.n_images:,} test images alone leave a standard error of {100 * verification.test_error:.2f} points, "
+        "common to all seeds."
+    )
+
+
+def _against(accuracy: float, bar: float) -> str:
+    """An accuracy, and how far it is from the bar."""
+    return f"{accuracy:.2%}, {100 * abs(accuracy - bar):.2f} points {'above' if accuracy > bar else 'below'} the bar"
+
+
+def _runs(network: CandidateSummary) -> str:
+    return "one training" if network.n_runs == 1 else f"mean of {network.n_runs} trainings"
+
+
+def _explain_trade_off(front: Sequence[CandidateSummary], chosen: CandidateSummary) -> list[str]:
+    """What the last parameters bought and the next would, by the accuracies of the search."""
     reasons = []
     before = [s for s in front if s.n_params <= chosen.n_params - STEP]
     if before:
         reasons.append(
             f"The last {chosen.n_params - before[-1].n_params:,} parameters bought "
-            f"{100 * (accuracy - before[-1].val_accuracy):.2f} points of validation accuracy."
+            f"{100 * (chosen.val_accuracy - before[-1].val_accuracy):.2f} points of validation accuracy in the search."
         )
     after = [
         s for s in front if s.n_params > chosen.n_params and s.val_accuracy > chosen.val_accuracy
@@ -110,10 +135,10 @@ def find_knee(front: Sequence[CandidateSummary]) -> CandidateSummary | None:
 def explain_race(race: Race, bar: float, verdict: RaceVerdict) -> str:
     """Why a network was not accepted in its race."""
     n = len(race.accuracies)
-    seen = f"mean {race.mean:.2%} over {n} fresh seeds, {race.n_above(bar)} of them above the bar"
+    seen = f"mean {_against(race.mean, bar)}, over {n} fresh seeds, {race.n_above(bar)} of them above it"
     text = f"The network with {race.n_params:,} parameters of trial {race.number} "
     if verdict == "dropped":
-        return f"{text}was dropped in its race: {seen}."
+        return f"{text}was dropped in its race, as too bad or without a fair chance left: {seen}."
     return f"{text}is too close to the bar to be sure of: {seen}."
 
 
@@ -125,27 +150,17 @@ def explain_contradicted(verification: Verification) -> str:
     )
 
 
-def explain_failure(
-    records: Sequence[TrialRecord],
-    n_candidates: int,
-    bar: float,
-    margin: float,
-    max_candidates: int,
-) -> list[str]:
-    """Why no network was chosen, and what to do."""
+def explain_no_candidate(
+    records: Sequence[TrialRecord], bar: float, margin: float, limit: str = ""
+) -> str:
+    """Why there was nothing to race, and what to do; ``limit`` says which networks were asked for."""
     networks = summarize_candidates(records)
     if not networks:
-        return ["No trial is complete yet; search first."]
-    if not n_candidates:
-        best = max(networks, key=lambda s: s.val_accuracy)
-        n_genomes = len({s.candidate.genome for s in networks})
-        return [
-            f"Of {n_genomes} distinct architectures tried none clears {bar:.1%} by a margin of {margin:.1%} in "
-            f"validation; the best scored {best.val_accuracy:.2%} with {best.n_params:,} parameters. "
-            "Search longer, lower the bar, or allow larger networks."
-        ]
-    if n_candidates > max_candidates:
-        return [
-            f"{n_candidates - max_candidates} more candidates were left after selection.max_candidates = {max_candidates}; raise it, or search longer."
-        ]
-    return ["No candidate is left; search longer or raise selection.margin."]
+        return "No trial is complete yet; search first."
+    best = max(networks, key=lambda s: s.val_accuracy)
+    n_genomes = len({s.candidate.genome for s in networks})
+    return (
+        f"Of {n_genomes} distinct architectures tried none{limit} clears {bar:.1%} by a margin of {margin:.1%} (of a mean of n trainings, "
+        f"that over the root of n) in validation; the best of all scored {best.val_accuracy:.2%} with {best.n_params:,} parameters. "
+        f"{SEARCH_LONGER.capitalize()}, choose by a lower bar ('nasopt verify STUDY --bar B'), or allow larger networks in a study of another name."
+    )

@@ -1,7 +1,8 @@
 """Evidence that nothing smaller clears the bar: all genomes below a size, within limits, trained and raced.
 
-A training is stopped where even an optimistic continuation of its curve, learned from the study's own curves, stays
-below the bar. What ends above the bar races over fresh seeds.
+One training says little of a network that is near the bar. So a floor has a gate, the bar less the study's margin: a
+training is stopped where even an optimistic continuation of its curve, learned from the study's own curves, stays below
+the gate, and what ends above the gate races over fresh seeds.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -9,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from nasopt.errors import DivergedError
+from nasopt.errors import TrainingError, WorkerDiedError
 from nasopt.floor_log import FloorEntry, FloorLimits, FloorLog
 from nasopt.genome import Genome
 from nasopt.racing import RaceRule, RaceVerdict
@@ -19,10 +20,11 @@ from nasopt.verification import run_race
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """How far a floor is: the entries of ``n_genomes``, and the races of those that ended above the bar."""
+    """How far a floor is: the entries of ``n_genomes``, and the races of those that ended above ``gate``."""
 
     limits: FloorLimits
     bar: float
+    gate: float
     n_genomes: int
     entries: tuple[FloorEntry, ...]
     races: tuple[tuple[Race, RaceVerdict], ...] = ()
@@ -34,21 +36,27 @@ class Floor:
         return sorted(whole, key=lambda e: (-e.accuracy, e.n_params, e.genome))
 
     @property
+    def near(self) -> list[FloorEntry]:
+        """The entries above the gate, the smallest first: what is to be raced."""
+        above = [e for e in self.best if e.accuracy > self.gate]
+        return sorted(above, key=lambda e: (e.n_params, e.genome))
+
+    @property
     def passed(self) -> list[Race]:
         """The races that were won."""
         return [race for race, verdict in self.races if verdict == "accepted"]
 
     @property
     def is_complete(self) -> bool:
-        """Whether every genome was trained, and every one above the bar raced."""
-        above = [e for e in self.entries if not e.stopped and e.accuracy >= self.bar]
-        return len(self.entries) == self.n_genomes and len(self.races) == len(above)
+        """Whether every genome was trained, and every one above the gate raced."""
+        return len(self.entries) == self.n_genomes and len(self.races) == len(self.near)
 
     def to_json(self) -> dict[str, Any]:
         """The floor as plain JSON values, with its ten best entries."""
         return {
             **asdict(self.limits),
             "bar": self.bar,
+            "gate": self.gate,
             "n_genomes": self.n_genomes,
             "n_trained": len(self.entries),
             "n_stopped": sum(e.stopped for e in self.entries),
@@ -98,13 +106,11 @@ def train_floor(
 def race_floor(
     floor: Floor, log: FloorLog, rule: RaceRule, work: FloorWork
 ) -> tuple[tuple[Race, RaceVerdict], ...]:
-    """The races of all entries that ended above the bar, the smallest first; seeds that ``log`` has are not trained."""
-    above = [e for e in floor.best if e.accuracy >= floor.bar]
-    above.sort(key=lambda e: (e.n_params, e.genome))
+    """The races of all entries above the gate, the smallest first; seeds that ``log`` has are not trained."""
     races: list[tuple[Race, RaceVerdict]] = []
-    for position, entry in enumerate(above, start=1):
+    for position, entry in enumerate(floor.near, start=1):
         candidate = Candidate(Genome.parse(entry.genome), floor.limits.lr, floor.limits.lr_decay)
-        own = replace(rule, position=position, n_candidates=len(above))
+        own = replace(rule, position=position, n_candidates=len(floor.near))
         start = Race(position, candidate, entry.n_params, tuple(log.races.get(entry.genome, ())))
 
         def keep(race: Race, genome: str = entry.genome) -> None:
@@ -119,7 +125,9 @@ def _entry(genome: Genome, future: Future[Evaluation], work: FloorWork) -> Floor
     n_params = work.n_params(genome)
     try:
         evaluation = future.result()
-    except DivergedError:
+    except WorkerDiedError:
+        raise  # it says nothing of the network; the same command trains it again
+    except TrainingError:
         return FloorEntry(str(genome), n_params, 0.0, 0, stopped=False)
     return FloorEntry(
         str(genome), n_params, evaluation.val_accuracy, len(evaluation.curve), evaluation.stopped
@@ -132,9 +140,9 @@ def describe_floor(floor: Floor) -> list[str]:
     names = ", ".join(limits.activations)
     stopped = sum(e.stopped for e in floor.entries)
     lines = [
-        f"{floor.n_genomes:,} genomes below {limits.below:,} parameters, of at most {limits.max_depth} convolutions, one activation each ({names}), "
-        f"lr {limits.lr:.4g}, lr_decay {limits.lr_decay:.4g}",
-        f"{len(floor.entries):,} trained from one seed, {stopped:,} of them stopped early as hopeless",
+        f"{floor.n_genomes:,} genomes below {limits.below:,} parameters: at most {limits.max_depth} convolutions, filters {_range(limits.filters)}, "
+        f"kernels {_range(limits.kernel)}, {_caps(limits)}one activation in all layers ({names}); trained with lr {limits.lr:.4g}, lr_decay {limits.lr_decay:.4g}",
+        f"{len(floor.entries):,} trained from one seed, {stopped:,} of them stopped early as hopeless, {len(floor.near):,} above {floor.gate:.1%} and so raced",
     ]
     best = floor.best[:1]
     if best:
@@ -153,3 +161,11 @@ def describe_floor(floor: Floor) -> list[str]:
     else:
         lines.append(f"none of them cleared {floor.bar:.1%}")
     return lines
+
+
+def _range(bounds: tuple[int, int]) -> str:
+    return str(bounds[0]) if bounds[0] == bounds[1] else f"{bounds[0]} to {bounds[1]}"
+
+
+def _caps(limits: FloorLimits) -> str:
+    return "" if limits.max_macs is None else f"at most {limits.max_macs:,} MACs, "

@@ -8,17 +8,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nasopt.errors import StudyError
+from nasopt.errors import OutputError, StudyError
 from nasopt.files import write_whole
 from nasopt.records import StopRule
 
 
 @dataclass(frozen=True, slots=True)
 class FloorLimits:
-    """What is enumerated: below how many parameters, how deep, with which activations, and the recipe."""
+    """What is enumerated, and the recipe: fewer than ``below`` parameters, and ranges that include both ends."""
 
     below: int
     max_depth: int
+    filters: tuple[int, int]
+    kernel: tuple[int, int]
+    max_macs: int | None
     activations: tuple[str, ...]
     lr: float
     lr_decay: float
@@ -28,7 +31,7 @@ class FloorLimits:
 class FloorEntry:
     """One genome of the floor, trained from one seed; its validation accuracy after ``n_epochs``.
 
-    ``stopped`` says that it was ended early as hopeless; a training that diverged has no epoch and accuracy 0.
+    ``stopped`` says that it was ended early as hopeless; a training that gave no result has no epoch and accuracy 0.
     """
 
     genome: str
@@ -49,13 +52,14 @@ class FloorLog:
         """Opens the file at ``path``, or makes it for ``limits`` and ``rule``.
 
         Raises:
-            StudyError: if it holds a floor within other limits, or cannot be read or written.
+            StudyError: if it holds a floor within other limits, or cannot be read.
+            OutputError: if it cannot be written.
         """
         self.path = path
         self.entries: list[FloorEntry] = []
         self.races: dict[str, list[float]] = {}
         rows = _read(path) or [{"limits": asdict(limits), "stop_below": rule.minimum}]
-        self.limits = _limits(rows[0])
+        self.limits = _limits(rows[0], path)
         self.rule = StopRule(tuple(rows[0]["stop_below"]))
         if self.limits != limits:
             raise StudyError(
@@ -68,17 +72,30 @@ class FloorLog:
         write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def add_entry(self, entry: FloorEntry) -> None:
-        """Keeps one more training."""
+        """Keeps one more training.
+
+        Raises:
+            OutputError: if the file cannot be written.
+        """
         self._write(asdict(entry))
 
     def add_seed(self, genome: str, accuracy: float) -> None:
-        """Keeps one more seed of a race."""
+        """Keeps one more seed of a race.
+
+        Raises:
+            OutputError: if the file cannot be written.
+        """
         self._write({"race": genome, "accuracy": accuracy})
 
     def _write(self, row: dict[str, Any]) -> None:
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self.path} ({error.strerror}); free some space or mend the permissions, and run the same command again"
+            ) from error
         self._take(row)
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
 
     def _take(self, row: dict[str, Any]) -> None:
         if "race" in row:
@@ -91,15 +108,21 @@ def read_limits(path: Path) -> FloorLimits | None:
     """The limits of the floor in the file at ``path``; None if there is none yet.
 
     Raises:
-        StudyError: if the file cannot be read.
+        StudyError: if the file cannot be read, or another version of nasopt wrote it.
     """
     rows = _read(path)
-    return _limits(rows[0]) if rows else None
+    return _limits(rows[0], path) if rows else None
 
 
-def _limits(head: dict[str, Any]) -> FloorLimits:
-    limits = head["limits"]
-    return FloorLimits(**limits | {"activations": tuple(limits["activations"])})
+def _limits(head: dict[str, Any], path: Path) -> FloorLimits:
+    try:
+        limits = head["limits"]
+        tuples = {name: tuple(limits[name]) for name in ("activations", "filters", "kernel")}
+        return FloorLimits(**limits | tuples)
+    except (KeyError, TypeError) as error:
+        raise StudyError(
+            f"{path} is not a floor of this version of nasopt ({error!r}); move the file away and run the same command again"
+        ) from error
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

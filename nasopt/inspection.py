@@ -34,9 +34,7 @@ def inspect_chosen(
     return inspect_model(model, load_test(source).split, names, int(metadata["seed"]))
 
 
-def inspect_model(
-    model: nn.Module, test: Split, names: tuple[str, ...], seed: int, max_wrong: int = MAX_WRONG
-) -> Inspection:
+def inspect_model(model: nn.Module, test: Split, names: tuple[str, ...], seed: int) -> Inspection:
     """The confusion matrix of ``model`` on ``test``, and its most wrong images.
 
     Args:
@@ -44,7 +42,6 @@ def inspect_model(
         test: the images.
         names: of the classes, in order.
         seed: the one that the model was trained from.
-        max_wrong: how many wrong images to keep.
     """
     probabilities = predict(model, test)
     predicted = probabilities.argmax(1)
@@ -52,7 +49,7 @@ def inspect_model(
     np.add.at(confusion, (test.labels, predicted), 1)
     for_label = probabilities[np.arange(len(test)), test.labels]
     wrong = np.flatnonzero(predicted != test.labels)
-    worst = wrong[np.argsort(for_label[wrong], kind="stable")][:max_wrong]
+    worst = wrong[np.argsort(for_label[wrong], kind="stable")][:MAX_WRONG]
     images = tuple(
         WrongImage(
             index=int(i),

@@ -233,13 +233,17 @@ class SeedResult:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The trainings of one trial's candidate from further seeds, against the bar."""
+    """The trainings of one trial's candidate from further seeds, in the order of their replicates, against the bar.
+
+    ``n_images`` is how many test images the accuracies are shares of; 0 where that is not known.
+    """
 
     number: int
     candidate: Candidate
     n_params: int
     bar: float
     seeds: tuple[SeedResult, ...]
+    n_images: int = 0
 
     @property
     def accuracies(self) -> list[float]:
@@ -257,9 +261,21 @@ class Verification:
         return float(np.std(self.accuracies, ddof=1)) if len(self.seeds) > 1 else 0.0
 
     @property
+    def test_error(self) -> float | None:
+        """The standard error that a test set of this size leaves in an accuracy like the mean; a binomial's."""
+        if not self.n_images:
+            return None
+        return math.sqrt(self.mean * (1 - self.mean) / self.n_images)
+
+    @property
     def n_passed(self) -> int:
         """How many seeds are above the bar."""
         return sum(accuracy > self.bar for accuracy in self.accuracies)
+
+    @property
+    def first_passed(self) -> SeedResult:
+        """The first seed above the bar; a network that is chosen has one."""
+        return next(result for result in self.seeds if result.test_accuracy > self.bar)
 
     @property
     def pass_rate(self) -> float:
@@ -278,6 +294,8 @@ class Verification:
             "test_accuracy_mean": self.mean,
             "test_accuracy_sd": self.sd,
             "test_accuracy_min": min(self.accuracies),
+            "test_images": self.n_images,
+            "test_set_error": self.test_error,
             "pass_rate": self.pass_rate,
             "seeds": [asdict(result) for result in self.seeds],
         }

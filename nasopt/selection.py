@@ -6,9 +6,10 @@ from typing import Any, Literal, get_args
 
 from nasopt.errors import SettingsError
 from nasopt.explanation import (
+    SEARCH_LONGER,
     explain_choice,
     explain_contradicted,
-    explain_failure,
+    explain_no_candidate,
     explain_race,
     find_knee,
 )
@@ -35,6 +36,8 @@ class SelectionRule:
     training images from ``n_seeds`` seeds and opened on test: the mean must be above the bar, and
     ``min_pass_rate`` of the seeds too. At most ``max_candidates`` are raced.
 
+    Only the first ``n_seeds`` count, where more were trained at some time.
+
     Candidates are walked through from the smallest up; from the knee of the front up; or, of those with at
     most ``under`` parameters, from the most accurate down.
     """
@@ -59,9 +62,10 @@ class SelectionRule:
         )
 
     def passes(self, verification: Verification) -> bool:
-        """Whether the seeds on test bear out what the race said."""
+        """Whether all the seeds on test are there, and bear out what the race said."""
         return (
-            verification.n_passed >= self.min_pass_rate * self.n_seeds
+            len(verification.seeds) >= self.n_seeds
+            and verification.n_passed >= self.min_pass_rate * self.n_seeds
             and verification.mean > self.bar
         )
 
@@ -75,7 +79,7 @@ class SelectionRule:
         return verification.n_passed + n_left >= self.min_pass_rate * self.n_seeds
 
 
-def parse_rule(
+def adapt_rule(
     usual: SelectionRule, order: str, under: int | None, bar: float | None
 ) -> SelectionRule:
     """``usual`` with what a user asked for instead.
@@ -152,15 +156,15 @@ def list_candidates(records: Sequence[TrialRecord], rule: SelectionRule) -> list
     return sorted(clear, key=lambda s: (s.n_params, -s.val_accuracy, s.number))
 
 
-def select_smallest(
+def select_network(
     records: Sequence[TrialRecord],
     rule: SelectionRule,
     race: Callable[[CandidateSummary, int], Race],
     verify: Callable[[CandidateSummary], Verification],
 ) -> Selection:
-    """The smallest network that wins its race and is borne out on test, and the reasons in words.
+    """The first network in the order of the rule that wins its race and is borne out on test, and the reasons in words.
 
-    ``race`` is called for one candidate after the other, from the smallest up, with its position from 1;
+    ``race`` is called for one candidate after the other, in that order, with its position from 1;
     ``verify`` for what a race accepts. Either may return what is not decided yet, which ends the walk without
     a choice.
     """
@@ -172,10 +176,12 @@ def select_smallest(
         races.append(race(network, position))
         verdict = rule.race(position).judge(races[-1].accuracies)
         if verdict == "accepted":
-            tested.append(verify(network))
+            verification = verify(network)
+            tested.append(replace(verification, seeds=verification.seeds[: rule.n_seeds]))
             if rule.passes(tested[-1]):
                 title = _TITLES[rule.order].format(under=rule.under)
-                choice = explain_choice(records, network, races[-1], tested[-1], title)
+                level = rule.race(position).level
+                choice = explain_choice(records, network, races[-1], tested[-1], title, level)
                 return Selection(rule, network, tuple(races), tuple(tested), (*choice, *reasons))
             if rule.is_decided(tested[-1]):
                 reasons.append(explain_contradicted(tested[-1]))
@@ -187,7 +193,14 @@ def select_smallest(
             )
             return Selection(rule, None, tuple(races), tuple(tested), tuple(reasons))
         reasons.append(explain_race(races[-1], rule.bar, verdict))
-    reasons += explain_failure(
-        records, len(candidates), rule.bar, rule.margin, rule.max_candidates
-    )
+    if not candidates:
+        limit = "" if rule.under is None else f" of at most {rule.under:,} parameters"
+        reasons.append(explain_no_candidate(records, rule.bar, rule.margin, limit))
+    elif len(candidates) > rule.max_candidates:
+        reasons.append(
+            f"{len(candidates) - rule.max_candidates} more candidates were left after selection.max_candidates = {rule.max_candidates}; "
+            "raise it, or search longer."
+        )
+    else:
+        reasons.append(f"No candidate is left; {SEARCH_LONGER}.")
     return Selection(rule, None, tuple(races), tuple(tested), tuple(reasons))

@@ -122,12 +122,12 @@ class StudyFile(_Section):
         """What a network must do to be chosen."""
         chosen = self.selection
         return SelectionRule(
-            self.bar,
-            chosen.margin,
-            chosen.seeds,
-            chosen.min_pass_rate,
-            chosen.max_candidates,
-            chosen.race_seeds,
+            bar=self.bar,
+            margin=chosen.margin,
+            n_seeds=chosen.seeds,
+            min_pass_rate=chosen.min_pass_rate,
+            max_candidates=chosen.max_candidates,
+            race_seeds=chosen.race_seeds,
         )
 
     def search_space(self, image: ImageShape, n_classes: int) -> SearchSpace:

@@ -24,7 +24,7 @@ def front_table(front: Sequence[CandidateSummary], bar: float) -> Table:
             f"{r.n_params:,}",
             f"{r.val_accuracy:.2%}",
             str(r.n_runs),
-            "above" if r.val_accuracy >= bar else "",
+            "above" if r.val_accuracy > bar else "",
             str(r.number),
             f"{r.candidate.lr:.3g}",
             f"{r.candidate.lr_decay:.3g}",

@@ -2,8 +2,10 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from nasopt.search.driver import Limits, SearchDriver
+from nasopt.search.genome_sampler import EXPECTED_KEY
 from nasopt.search.study import open_study, read_records, working_copy
 from tests.conftest import TableEvaluator
 
@@ -21,7 +23,14 @@ def run(plan, database, n_trials, evaluator=TABLE, *, n_workers=2, stop=None, on
 
 
 def table_of(study, space):
-    return [
-        (r.number, r.state, r.candidate, r.evaluation, r.duplicate_of)
-        for r in read_records(study, space)
+    """All that steers later trials, or that a user sees: no times."""
+    records = [replace(r, elapsed_s=0.0) for r in read_records(study, space)]
+    trials = {t.number: t for t in study.get_trials(deepcopy=False)}
+    told = [
+        (
+            trials[r.number].system_attrs.get("constraints"),
+            trials[r.number].user_attrs.get(EXPECTED_KEY),
+        )
+        for r in records
     ]
+    return list(zip(records, told, strict=True))

@@ -225,6 +225,9 @@ def test_the_floor_is_trained_and_resumed(nasopt, study_file):
     rows = [json.loads(line) for line in log.read_text().splitlines()[1:]]
     genomes = [row["genome"] for row in rows if "genome" in row]
     assert len(set(genomes)) == len(genomes) == floor["n_genomes"]
+    code, _, err = nasopt(*words, "--activation", "softmax")
+    assert code == 2
+    assert "'softmax' is not what the study has for both convolutions and final layers" in err
     code, _, err = nasopt("floor", study_file, "--below", "960", "--depth", "3")
     assert code == 2
     assert "holds a floor within other limits" in err
@@ -252,7 +255,29 @@ def test_nothing_above_the_bar_is_code_1(nasopt, study_file):
     code, out, _ = nasopt("verify", study_file)
     assert code == 1
     assert "No network is verified above 99.9%." in out
-    assert "Search longer, lower the bar, or allow larger networks." in out
+    assert "choose by a lower bar ('nasopt verify STUDY --bar B')" in out
+
+
+def test_weights_of_an_earlier_choice_are_put_aside(nasopt, study_file):
+    nasopt("search", study_file, "--quiet")
+    folder = study_file.parent / "runs" / "tiny"
+    assert any((folder / "artifacts").iterdir())  # networks are drawn without a choice too
+    assert nasopt("verify", study_file, "--quiet")[0] == 0
+    weights = (folder / "model.safetensors").read_bytes()
+    code, out, _ = nasopt("verify", study_file, "--bar", "0.999")
+    assert code == 1
+    assert "weights" not in out
+    assert (folder / "earlier-model.safetensors").read_bytes() == weights
+    code, _, err = nasopt("export", study_file, "--format", "c")
+    assert code == 2
+    assert "run 'nasopt verify" in err
+
+
+def test_trials_that_are_asked_for_are_not_cut_short_by_the_budget_of_the_file(nasopt, study_file):
+    text = study_file.read_text()
+    study_file.write_text(text.replace("[search]", '[search]\nbudget = "0.01s"'))
+    code, out, _ = nasopt("search", study_file, "--trials", 4, "--json")
+    assert (code, json.loads(out)["n_trials"]) == (0, 4)
 
 
 def test_changed_settings_and_wrong_options_lose_nothing(nasopt, study_file):

@@ -3,24 +3,31 @@ from dataclasses import replace
 
 import pytest
 
-from nasopt.errors import DivergedError, StudyError
+from nasopt.errors import (
+    DivergedError,
+    OutputError,
+    StudyError,
+    TooLargeError,
+    WorkerDiedError,
+)
 from nasopt.floor import Floor, FloorWork, describe_floor, race_floor, train_floor
 from nasopt.floor_log import FloorEntry, FloorLimits, FloorLog, read_limits
 from nasopt.genome import Genome
 from nasopt.racing import RaceRule
 from nasopt.records import TO_THE_END, Evaluation, StopRule
 
-LIMITS = FloorLimits(900, 2, ("relu", "swish"), 0.03, 0.1)
+LIMITS = FloorLimits(900, 2, (1, 8), (1, 5), 100_000, ("relu", "swish"), 0.03, 0.1)
 RULE = StopRule((0.5,))
 RACE = RaceRule(0.75, n_seeds=8)
 GENOMES = [
     Genome.parse(f"RC 1 {k} {a};RC 1 1 {a};FL {a};") for k in (1, 2, 3) for a in LIMITS.activations
 ]
-BEST = GENOMES[-1]
+GATE = 0.74
+BEST, NEAR = GENOMES[-1], GENOMES[1]
 
 
 class Evaluator:
-    """The last genome is good from every seed, the first diverges, the others are hopeless."""
+    """The last genome is good from every seed, the second near the bar, the first diverges, the others are hopeless."""
 
     def __init__(self):
         self.trained = []
@@ -31,6 +38,9 @@ class Evaluator:
             raise DivergedError("the loss became nan")
         if candidate.genome == BEST:
             accuracy = 0.77 + seed % 5 / 1000
+            return Evaluation(accuracy, accuracy, (0.6, accuracy), dead=False, duration_s=0.1)
+        if candidate.genome == NEAR:
+            accuracy = 0.744 + seed % 5 / 1000
             return Evaluation(accuracy, accuracy, (0.6, accuracy), dead=False, duration_s=0.1)
         assert rule == RULE
         return Evaluation(0.3, 0.3, (0.3,), dead=False, duration_s=0.1, stopped=True)
@@ -46,21 +56,25 @@ def run(path, evaluator, *, races=True):
     with ThreadPoolExecutor(2) as executor:
         work = FloorWork(evaluator, executor, 2, 1, lambda genome: len(str(genome)))
         list(train_floor(GENOMES, log, work))
-        floor = Floor(LIMITS, RACE.bar, len(GENOMES), tuple(log.entries))
+        floor = Floor(LIMITS, RACE.bar, GATE, len(GENOMES), tuple(log.entries))
         return replace(floor, races=race_floor(floor, log, RACE, work)) if races else floor
 
 
-def test_all_are_trained_once_and_what_ends_above_the_bar_is_raced(tmp_path, evaluator):
+def test_all_are_trained_once_and_what_ends_above_the_gate_is_raced(tmp_path, evaluator):
     floor = run(tmp_path / "floor.jsonl", evaluator)
     assert {e.genome for e in floor.entries} == {str(g) for g in GENOMES}
-    assert sum(e.stopped for e in floor.entries) == len(GENOMES) - 2
-    assert [e.genome for e in floor.best] == [str(BEST), str(GENOMES[0])]
-    assert [(str(r.candidate.genome), v) for r, v in floor.races] == [(str(BEST), "accepted")]
+    assert sum(e.stopped for e in floor.entries) == len(GENOMES) - 3
+    assert [e.genome for e in floor.best] == [str(BEST), str(NEAR), str(GENOMES[0])]
+    assert {str(r.candidate.genome): v for r, v in floor.races} == {
+        str(NEAR): "dropped",
+        str(BEST): "accepted",
+    }
     assert floor.is_complete
     text = "\n".join(describe_floor(floor))
-    assert "6 trained from one seed, 4 of them stopped early" in text
+    assert "at most 2 convolutions, filters 1 to 8, kernels 1 to 5, at most 100,000 MACs" in text
+    assert "6 trained from one seed, 3 of them stopped early as hopeless, 2 above 74.0%" in text
     assert "1 of them cleared 75.0%" in text
-    assert floor.to_json()["races"][0]["verdict"] == "accepted"
+    assert [race["verdict"] for race in floor.to_json()["races"]] == ["dropped", "accepted"]
 
 
 def test_wherever_it_was_killed_it_goes_on_and_comes_to_the_same(tmp_path, evaluator):
@@ -90,9 +104,39 @@ def test_limits_and_rule_are_those_it_was_begun_with(tmp_path):
         StudyError, match="holds a floor within other limits .* move the file away"
     ):
         FloorLog(path, replace(LIMITS, lr=0.1), RULE)
+    path.write_text('{"limits": {"below": 900}, "stop_below": []}\n')
+    with pytest.raises(StudyError, match="not a floor of this version .* move the file away"):
+        read_limits(path)
     path.write_text("no JSON\n")
     with pytest.raises(StudyError, match="cannot read the floor in .*; move the file away"):
         read_limits(path)
+
+
+def test_a_training_without_a_result_stops_nothing_but_a_dead_worker_does(tmp_path):
+    class Failing(Evaluator):
+        error = TooLargeError("it needs 3 GB")
+
+        def __call__(self, candidate, seed, rule):
+            if candidate.genome == GENOMES[2]:
+                raise self.error
+            return super().__call__(candidate, seed, rule)
+
+    floor = run(tmp_path / "floor.jsonl", Failing())
+    assert (
+        FloorEntry(str(GENOMES[2]), len(str(GENOMES[2])), 0.0, 0, stopped=False) in floor.entries
+    )
+    assert floor.is_complete
+    Failing.error = WorkerDiedError("killed")
+    with pytest.raises(WorkerDiedError):
+        run(tmp_path / "other.jsonl", Failing())
+
+
+def test_a_full_disk_is_said(tmp_path):
+    log = FloorLog(tmp_path / "floor.jsonl", LIMITS, RULE)
+    log.path.unlink()
+    log.path.mkdir()
+    with pytest.raises(OutputError, match="cannot write .*; free some space or mend"):
+        log.add_seed("g", 0.7)
 
 
 def test_a_floor_that_is_not_complete_says_so(tmp_path, evaluator):

@@ -54,6 +54,15 @@ def words(told):
     return [o.candidate for o in told]
 
 
+def test_what_failed_before_anything_succeeded_is_not_taken_for_good():
+    told = search(30)
+    failed = sample(np.random.default_rng(5))
+    history = [Observation(failed, None), *told]
+    model = Proposer(PROBLEM, STRATEGY).learn(history).model
+    expected = model.accuracies(model.process.mean(one_hot(failed)[None]))
+    assert expected < max(o.accuracy for o in told)
+
+
 @pytest.mark.parametrize("generation", [1, 7])
 @pytest.mark.parametrize("optimism", [1.0, None])
 def test_nothing_is_proposed_twice(generation, optimism):

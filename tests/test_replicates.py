@@ -7,6 +7,7 @@ import pytest
 
 from nasopt.records import pareto_front, summarize_candidates, trial_seed
 from nasopt.search.driver import Limits, SearchDriver
+from nasopt.search.ledger import n_known_to
 from nasopt.search.progress import summarize
 from nasopt.search.replicates import MAX_RUNS, choose_replicate, is_replicate_turn
 from nasopt.search.study import open_study, read_records, working_copy
@@ -114,7 +115,7 @@ def test_a_replicate_is_feasible_by_the_mean_of_what_was_known(plan, table, tmp_
     records = read_records(study, plan.space)
     seen = 0
     for record, trial in zip(records, study.trials, strict=True):
-        n_known = max(0, record.number // plan.generation_size - 1) * plan.generation_size
+        n_known = n_known_to(record.number, plan.generation_size)
         earlier = [
             r.val_accuracy for r in records[:n_known] if r.candidate == record.candidate
         ] * (record.replicate > 0)

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -29,12 +31,10 @@ from nasopt.search.study import (
     working_copy,
     write_verification,
 )
+from nasopt.workflow import open_context
+from nasopt.workflow.context import driving
 from tests.conftest import TableEvaluator
 from tests.table_search import run, table_of
-
-
-def storage_of(study):
-    return study._storage._backend  # inside of Optuna's cache
 
 
 @pytest.fixture
@@ -90,16 +90,55 @@ def test_what_the_driver_writes_is_what_optuna_reads(plan, database):
 
 
 def test_another_process_reads_while_the_driver_writes(plan, database):
-    study, _, _ = run(plan, database, 3)
-    with (
-        study._storage._backend.engine.connect()
-        if hasattr(study._storage, "_backend")
-        else study._storage.engine.connect() as connection
-    ):
-        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
-    assert mode == "wal"
-    reader = optuna.load_study(study_name="table", storage=storage_url(database))
-    assert len(reader.trials) == 3
+    program = (
+        "import optuna; optuna.logging.set_verbosity(optuna.logging.ERROR); "
+        f"print(len(optuna.load_study(study_name='table', storage={storage_url(database)!r}).trials))"
+    )
+    seen = []
+
+    def read(progress):
+        if progress.n_trials == 5 and not seen:
+            done = subprocess.run(
+                [sys.executable, "-W", "ignore", "-c", program],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            seen.append(int(done.stdout))
+
+    run(plan, database, 8, on_progress=read)
+    assert 1 <= seen[0] <= 6
+    with closing(open_connection(database)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_driver_that_died_while_it_made_the_study_is_no_obstacle(plan, database, monkeypatch):
+    whole = optuna.Study.set_user_attr
+    for n_written in range(2):
+        written = []
+
+        def dying(self, key, value, written=written, n_written=n_written):
+            if len(written) == n_written:
+                raise KeyboardInterrupt
+            written.append(key)
+            whole(self, key, value)
+
+        path = database.with_name(f"{n_written}.db")
+        monkeypatch.setattr(optuna.Study, "set_user_attr", dying)
+        with pytest.raises(KeyboardInterrupt):
+            open_study(plan, path, create=True)
+        monkeypatch.setattr(optuna.Study, "set_user_attr", whole)
+        run(plan, path, 2)
+
+
+def test_a_study_that_is_driven_is_not_even_made_by_another(tmp_path):
+    file = tmp_path / "study.toml"
+    file.write_text('name = "locked"\nbar = 0.75\n')
+    context = open_context(file)
+    context.folder.mkdir(parents=True)
+    with driver_lock(context.database), pytest.raises(StudyLockedError), driving(context):
+        pass
+    assert not context.database.exists()
 
 
 def test_a_known_candidate_is_never_trained_again(plan, database):

@@ -6,7 +6,7 @@ import pytest
 from nasopt.errors import SettingsError
 from nasopt.explanation import find_knee
 from nasopt.records import Race, SeedResult, Verification, summarize_candidates
-from nasopt.selection import SelectionRule, list_candidates, parse_rule, select_smallest
+from nasopt.selection import SelectionRule, adapt_rule, list_candidates, select_network
 from tests.conftest import make_record
 
 RULE = SelectionRule(bar=0.75, margin=0.01, n_seeds=3, race_seeds=4)
@@ -15,7 +15,7 @@ GOOD = (0.76, 0.765, 0.77, 0.765)
 
 def verification(network, *accuracies):
     seeds = tuple(SeedResult(i, i, a, a, a, dead=False) for i, a in enumerate(accuracies, start=1))
-    return Verification(network.number, network.candidate, network.n_params, 0.75, seeds)
+    return Verification(network.number, network.candidate, network.n_params, 0.75, seeds, 10_000)
 
 
 def raced(network, *accuracies):
@@ -58,19 +58,30 @@ def test_the_walk_goes_up_until_one_wins_its_race_and_holds_on_test():
         tests.append(network.number)
         return verification(network, *((0.74, 0.7) if network.number == 2 else (0.76, 0.77, 0.78)))
 
-    selection = select_smallest(RECORDS, RULE, race, verify)
+    selection = select_network(RECORDS, RULE, race, verify)
     assert races == [(1, 1), (2, 2), (3, 3)]
     assert tests == [2, 3]  # test is opened for what won its race alone
     assert selection.chosen.number == 3
     assert selection.verification.mean == pytest.approx(0.77)
     text = "\n".join(selection.reasons)
-    assert "smallest of 2 distinct architectures trained that won its race" in text
-    assert "mean 76.50% over 4 fresh seeds" in text
+    assert (
+        "Of 2 distinct architectures trained, 2 of them at or below its size, it is the smallest that won its race"
+        in text
+    )
+    assert "4 of 4 fresh seeds above 75.0%, mean 76.50%" in text
+    assert "with 95% confidence in all that may be raced together" in text
     assert "3 of 3 seeds above the bar (with 95% confidence at least 37% of all seeds)" in text
-    assert "lowest 76.00%" in text
-    assert "1,000 parameters of trial 1 was dropped in its race: mean 70.50%" in text
+    assert "lowest 76.00%. 10,000 test images alone leave a standard error of 0.42 points" in text
+    assert (
+        "The weights are those of its seed 1, the first one above the bar: 76.00% on test." in text
+    )
+    assert "1,000 parameters of trial 1 was dropped in its race" in text
+    assert "mean 70.50%, 4.50 points below the bar, over 4 fresh seeds, 0 of them above it" in text
     assert "trial 2 won its race, but test contradicts it: 0 of 2 seeds" in text
-    assert "The next smaller one, with 1,000 parameters, scored 76.50%" in text
+    assert (
+        "The next smaller one, with 1,000 parameters, scored 76.50%, 1.50 points above the bar in the search (one training)"
+        in text
+    )
     assert "The last 100 parameters bought 0.00 points" in text
     assert "900 more parameters would have bought 8.00 points" in text
     document = selection.to_json()
@@ -80,7 +91,7 @@ def test_the_walk_goes_up_until_one_wins_its_race_and_holds_on_test():
 
 def test_the_extremes_are_explained_too():
     only = [make_record(0, 900, 0.8)]
-    selection = select_smallest(
+    selection = select_network(
         only, RULE, lambda s, _: raced(s, *GOOD), lambda s: verification(s, 0.8, 0.8, 0.8)
     )
     assert "No smaller network was tried." in selection.reasons
@@ -94,9 +105,14 @@ def test_the_extremes_are_explained_too():
         (
             RECORDS[:1],
             RULE,
-            "none clears 75.0% by a margin of 1.0% .* the best scored 74.00% with 900 parameters",
+            "none clears 75.0% by a margin of 1.0% .* the best of all scored 74.00% with 900 parameters",
         ),
-        (RECORDS, RULE, "No candidate is left; search longer or raise selection.margin"),
+        (RECORDS, RULE, "No candidate is left; search longer .*--budget"),
+        (
+            RECORDS,
+            replace(RULE, order="best-under", under=920),
+            "none of at most 920 parameters clears 75.0% .* the best of all scored 85.00%",
+        ),
         (
             RECORDS,
             replace(RULE, max_candidates=1),
@@ -105,7 +121,7 @@ def test_the_extremes_are_explained_too():
     ],
 )
 def test_a_search_without_a_choice_says_what_to_do(records, rule, reason):
-    selection = select_smallest(
+    selection = select_network(
         records, rule, lambda s, _: raced(s, *[0.7, 0.71] * 2), lambda s: verification(s, 0.7)
     )
     assert selection.chosen is None
@@ -117,7 +133,7 @@ def test_a_search_without_a_choice_says_what_to_do(records, rule, reason):
 def test_what_is_too_close_to_the_bar_is_said_to_be():
     close = (0.74, 0.76, 0.76, 0.76)
     rule = replace(RULE, min_pass_rate=0.5)
-    selection = select_smallest(
+    selection = select_network(
         RECORDS, rule, lambda s, _: raced(s, *close), lambda s: verification(s, 0.8)
     )
     assert "1,000 parameters of trial 1 is too close to the bar" in selection.reasons[0]
@@ -125,7 +141,7 @@ def test_what_is_too_close_to_the_bar_is_said_to_be():
 
 @pytest.mark.parametrize("accuracies", [(), GOOD[:2], GOOD])
 def test_what_is_not_verified_yet_is_not_chosen(accuracies):
-    selection = select_smallest(
+    selection = select_network(
         RECORDS, RULE, lambda s, _: raced(s, *accuracies), lambda s: verification(s, 0.8)
     )
     assert selection.chosen is None
@@ -133,6 +149,27 @@ def test_what_is_not_verified_yet_is_not_chosen(accuracies):
         "The next candidate, trial 1 with 1,000 parameters and 76.50% in validation, is not verified yet; run 'nasopt verify'"
         in selection.reasons[-1]
     )
+
+
+def test_a_verification_that_was_interrupted_is_no_choice_however_good():
+    selection = select_network(
+        RECORDS, RULE, lambda s, _: raced(s, *GOOD), lambda s: verification(s, 0.8, 0.8)
+    )
+    assert selection.chosen is None
+    assert "is not verified yet; run 'nasopt verify'" in selection.reasons[-1]
+
+
+def test_only_the_seeds_that_are_asked_for_count():
+    accuracies = (0.7, 0.7, 0.76, 0.9, 0.9, 0.9)  # of an earlier verification over six seeds
+    selection = select_network(
+        RECORDS[:2], RULE, lambda s, _: raced(s, *GOOD), lambda s: verification(s, *accuracies)
+    )
+    assert selection.chosen is None
+    assert "1 of 3 seeds were above the bar" in selection.reasons[0]
+
+
+def test_the_weights_are_never_of_a_seed_that_failed():
+    assert verification(RECORDS[1], 0.1, 0.76, 0.8).first_passed.replicate == 2
 
 
 def test_a_verification_is_decided_once_the_rest_cannot_change_it():
@@ -164,20 +201,22 @@ def test_other_rules_walk_in_another_order():
     assert [s.number for s in list_candidates(RECORDS, best)] == [2, 3, 1]
     knee = replace(RULE, order="knee")
     assert [s.number for s in list_candidates(RECORDS, knee)] == [2, 3, 4]
-    selection = select_smallest(
+    selection = select_network(
         RECORDS, best, lambda s, _: raced(s, *GOOD), lambda s: verification(s, 0.8, 0.8, 0.8)
     )
     assert selection.chosen.number == 2
-    text = "It is the most accurate in the search of at most 1,500 parameters of 2 distinct"
-    assert selection.reasons[0].startswith(text)
+    assert (
+        "it is the most accurate in the search of at most 1,500 parameters that won"
+        in selection.reasons[0]
+    )
     assert selection.to_json()["rule"] == "best-under"
 
 
-def test_a_rule_is_parsed_with_what_it_needs():
-    parsed = parse_rule(RULE, "best-under", 1500, 0.8)
-    assert (parsed.order, parsed.under, parsed.bar) == ("best-under", 1500, 0.8)
-    assert parse_rule(RULE, "smallest", None, None) == RULE
+def test_a_rule_is_adapted_to_what_a_user_asked_for():
+    adapted = adapt_rule(RULE, "best-under", 1500, 0.8)
+    assert (adapted.order, adapted.under, adapted.bar) == ("best-under", 1500, 0.8)
+    assert adapt_rule(RULE, "smallest", None, None) == RULE
     with pytest.raises(SettingsError, match="unknown rule 'best'; give one of smallest, knee"):
-        parse_rule(RULE, "best", None, None)
+        adapt_rule(RULE, "best", None, None)
     with pytest.raises(SettingsError, match="best-under needs the most parameters .* --under"):
-        parse_rule(RULE, "best-under", None, None)
+        adapt_rule(RULE, "best-under", None, None)

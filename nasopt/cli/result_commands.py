@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,11 +48,11 @@ def verify(
 ) -> None:
     """Choose the smallest network above the bar: raced over seeds, verified on test, and written out."""
     from nasopt import workflow
-    from nasopt.selection import parse_rule
+    from nasopt.selection import adapt_rule
     from nasopt.tables import describe_race, describe_verification, selection_lines
 
     context = workflow.open_context(study, database=database, data=data)
-    chosen_rule = parse_rule(context.settings.rule, rule, under, bar)
+    chosen_rule = adapt_rule(context.settings.rule, rule, under, bar)
 
     def show(text: str) -> None:
         if not (quiet or as_json):
@@ -103,12 +104,12 @@ def floor(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train all networks below a size, within limits, and race those that end above the bar."""
+    """Train all networks below a size, within limits that are printed, and race those that come near the bar."""
     from nasopt import workflow
     from nasopt.floor import describe_floor
 
     context = workflow.open_context(study, database=database, data=data)
-    names = tuple(activation or context.settings.space.activations)
+    names = tuple(activation) if activation else None
     limits = workflow.floor_limits(context, below, depth, names, (lr, lr_decay))
 
     def show(n_trained: int, n_genomes: int) -> None:
@@ -168,7 +169,8 @@ def dashboard(
     context.open(create=False)  # refuses what is not this study
     with make_dashboard(context.database, host, port) as server:
         out.print(f"http://{host}:{port}/dashboard  (Ctrl-C ends it)", highlight=False)
-        server.serve_forever()
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def _files(context: "StudyContext") -> dict[str, str]:

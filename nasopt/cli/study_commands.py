@@ -33,7 +33,10 @@ def search(
     study: Study = DEFAULT_STUDY,
     *,
     budget: Annotated[
-        str | None, typer.Option(help="Search time of the whole study: 90s, 15m, 2h.")
+        str | None,
+        typer.Option(
+            help="Search time of the whole study: 90s, 15m, 2h. The study file's if neither this nor --trials is given."
+        ),
     ] = None,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Trials of the whole study, duplicates included.")
@@ -54,10 +57,14 @@ def search(
     context = workflow.open_context(study, database=database, data=data)
     chosen = context.settings.search
     try:
-        seconds = parse_duration(budget) if budget else chosen.budget
+        seconds = parse_duration(budget) if budget else None
     except ValueError as error:
         raise SettingsError(f"--budget: {error}") from error
-    limits = Limits(seconds, trials or chosen.max_trials)
+    # Trials that are asked for are not cut short by the study file's budget.
+    limits = Limits(
+        seconds if budget or trials else chosen.budget,
+        trials or (None if budget else chosen.max_trials),
+    )
     with _stop_on_signal() as stop, SearchDisplay(err, limits, quiet=quiet or as_json) as display:
         outcome = workflow.run_search(
             context, limits, workflow.Pool(workers, ray), stop, display.update
@@ -109,12 +116,12 @@ def front(
     from nasopt.tables import front_table
 
     context = workflow.open_context(study, database=database, data=data)
-    records = pareto_front(context.records())
+    networks = pareto_front(context.records())
     if as_json:
-        print_json([record.to_json() for record in records])
+        print_json([network.to_json() for network in networks])
     else:
-        out.print(front_table(records, context.plan.bar))
-    if not any(record.val_accuracy >= context.plan.bar for record in records):
+        out.print(front_table(networks, context.plan.bar))
+    if not any(network.val_accuracy > context.plan.bar for network in networks):
         raise typer.Exit(NOTHING_FOUND)
 
 

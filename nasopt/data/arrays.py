@@ -96,7 +96,7 @@ class Test:
     split: Split
 
 
-def split_train_val(data: Split, n_classes: int, *, val_share: float = VAL_SHARE) -> TrainVal:
+def split_train_val(data: Split, n_classes: int) -> TrainVal:
     """``data`` split once and for all, stratified by class; the same data give the same split.
 
     Raises:
@@ -106,7 +106,7 @@ def split_train_val(data: Split, n_classes: int, *, val_share: float = VAL_SHARE
     in_val = np.zeros(len(data), dtype=bool)
     for label in range(n_classes):
         members = np.flatnonzero(data.labels == label)
-        n_val = round(len(members) * val_share)
+        n_val = round(len(members) * VAL_SHARE)
         if len(members) and not 0 < n_val < len(members):
             raise DataError(
                 f"class {label} has only {len(members)} training images; give it at least 4"

@@ -9,7 +9,6 @@ from typing import Any
 import plotly.graph_objects as go
 
 INK, GRID, PAPER = "#1f2328", "#dfe3e8", "#ffffff"
-DARK_INK, DARK_PAPER = "#e6e8ea", "#16181b"
 BLUE, ORANGE, GREEN, GREY = "#2a78c2", "#d95f02", "#1b9e77", "#7d848c"
 RED, PURPLE, OCHRE, PINK = "#c2505a", "#8a6fc9", "#a6761d", "#c04f9a"
 SERIES = (BLUE, GREEN, PURPLE, OCHRE, PINK, GREY)

@@ -24,6 +24,7 @@ from nasopt.records import (
     trial_seed,
 )
 from nasopt.search.genome_sampler import EXPECTED_KEY
+from nasopt.search.ledger import n_known_to
 from nasopt.search.plan import SearchPlan
 from nasopt.search.progress import Progress, add_record, summarize
 from nasopt.search.replicates import choose_replicate, is_replicate_turn
@@ -160,13 +161,8 @@ class SearchDriver:
 
     def _may_ask(self) -> bool:
         """Whether all that the next trial may depend on is known."""
-        first_open = self._n_trials_known_to(self.progress.n_trials)
+        first_open = n_known_to(self.progress.n_trials, self._plan.generation_size)
         return all(r.trial.number >= first_open for runs in self._running.values() for r in runs)
-
-    def _n_trials_known_to(self, number: int) -> int:
-        """How many trials, from the first, the trial of that number may depend on."""
-        size = self._plan.generation_size
-        return max(0, number // size - 1) * size
 
     def _elapsed_s(self) -> float:
         return self._elapsed_before_s + time.monotonic() - self._began
@@ -175,7 +171,7 @@ class SearchDriver:
         """The next trial: what the sampler proposes, or a known candidate once more."""
         plan, number = self._plan, self.progress.n_trials
         if is_replicate_turn(number, plan.replicate_share):
-            n_known = self._n_trials_known_to(number)
+            n_known = n_known_to(number, self._plan.generation_size)
             pending = [self._chosen[n] for n in range(n_known, number) if n in self._chosen]
             known = self._known_to(n_known).summaries
             candidate = choose_replicate(known, pending, plan.bar, plan.margin)
@@ -212,7 +208,7 @@ class SearchDriver:
     def _plan_run(self, trial: optuna.Trial, candidate: Candidate) -> "_Run":
         """What the trial is to train, from what it may depend on alone."""
         plan = self._plan
-        n_known = self._n_trials_known_to(trial.number)
+        n_known = n_known_to(trial.number, self._plan.generation_size)
         known = self._known_to(n_known)
         replicate, rule, rules = 0, TO_THE_END, None
         if trial.user_attrs.get(REPLICATE_KEY):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from optuna.artifacts import FileSystemArtifactStore
 
+from nasopt.errors import StudyError
 from nasopt.search.archive import open_connection
 from nasopt.search.storage import database_errors
 
@@ -48,16 +49,20 @@ def write_extras(
     """
     ids = trial_ids(database)
     folder = artifact_folder(database)
-    with database_errors(database), closing(open_connection(database)) as connection:
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         store = FileSystemArtifactStore(folder)
         rows = [(ids[number], *_store_card(store, number, svg)) for number, svg in cards]
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            _insert(connection, "trial_system_attributes", rows)
-            connection.execute("DELETE FROM trial_user_attributes WHERE key = ?", (ROLE_KEY,))
-            marks = [(ids[number], ROLE_KEY, json.dumps(role)) for number, role in roles.items()]
-            _insert(connection, "trial_user_attributes", marks)
+    except OSError as error:
+        raise StudyError(
+            f"cannot write the drawings of networks into {folder} ({error}); mend the permissions or free some space"
+        ) from error
+    marks = [(ids[number], ROLE_KEY, json.dumps(role)) for number, role in roles.items()]
+    with database_errors(database), closing(open_connection(database)) as connection, connection:
+        connection.execute("BEGIN IMMEDIATE")
+        _insert(connection, "trial_system_attributes", rows)
+        connection.execute("DELETE FROM trial_user_attributes WHERE key = ?", (ROLE_KEY,))
+        _insert(connection, "trial_user_attributes", marks)
 
 
 def _store_card(store: FileSystemArtifactStore, number: int, svg: str) -> tuple[str, str]:

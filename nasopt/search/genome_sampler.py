@@ -28,7 +28,7 @@ from nasopt.errors import GenomeError
 from nasopt.genome import LAYER_KINDS
 from nasopt.records import Candidate
 from nasopt.search.genome_features import GROUPS, make_features
-from nasopt.search.ledger import Observation
+from nasopt.search.ledger import Observation, n_known_to
 from nasopt.search.proposer import Belief, Problem, Proposer, Strategy
 from nasopt.space import SearchSpace
 from nasopt.variation import vary
@@ -147,7 +147,7 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
             self._study, self._belief = identity, None
             self._candidates, self._ended = {}, []
         trials = study.get_trials(deepcopy=False)[: trial.number]
-        n_told = max(trial.number // self._generation_size - 1, 0) * self._generation_size
+        n_told = n_known_to(trial.number, self._generation_size)
         belief = self._learn(trials[:n_told])
         pending = [c for c in map(self._candidate_of, trials[n_told:]) if c is not None]
         candidate = self._proposer.propose(belief, pending, self._rng(trial.number))

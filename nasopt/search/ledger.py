@@ -1,4 +1,4 @@
-"""A history as arrays that grow with it, so that no candidate is described twice.
+"""What a trial may know, and a history as arrays that grow with it, so that no candidate is described twice.
 
 ``n`` is the number of observations, ``c`` that of distinct candidates, ``d`` that of features.
 """
@@ -12,6 +12,15 @@ from numpy.typing import NDArray
 
 C = TypeVar("C", bound=Hashable)
 Array = NDArray[np.float64]
+
+
+def n_known_to(number: int, generation_size: int) -> int:
+    """Of how many trials, from the first, the results are known to the trial of that number.
+
+    They are those of the generations before the one before its own, whatever has ended by then: so a study is one
+    trajectory, and a generation can start before the one before it has ended.
+    """
+    return max(number // generation_size - 1, 0) * generation_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ def _count(progress: Progress, record: TrialRecord) -> Progress:
     return replace(
         progress,
         n_trained=progress.n_trained + trained,
-        n_stopped=progress.n_stopped + (pruned and record.evaluation is not None),
+        n_stopped=progress.n_stopped + (trained and pruned),
         n_replicates=progress.n_replicates + (trained and record.replicate > 0),
         n_duplicates=progress.n_duplicates + (record.duplicate_of is not None),
         n_too_large=progress.n_too_large + (pruned and record.evaluation is None),
@@ -100,5 +100,5 @@ def _count(progress: Progress, record: TrialRecord) -> Progress:
 
 
 def _smallest(summaries: Sequence[CandidateSummary], bar: float) -> CandidateSummary | None:
-    above = [s for s in summaries if s.val_accuracy >= bar]
+    above = [s for s in summaries if s.val_accuracy > bar]
     return min(above, key=lambda s: s.n_params, default=None)

@@ -250,10 +250,12 @@ class Proposer(Generic[C]):
         """The model of a history; hyperparameters come from an earlier, fixed part of it."""
         history, row_of = ledger.history, ledger.row_of
         sizes, features = ledger.sizes[row_of], ledger.features
-        # What failed counts as the worst accuracy before it.
-        failed = np.isnan(ledger.accuracies)
-        accuracies = np.where(failed, 1.0, ledger.accuracies)
-        accuracies[failed] = np.minimum.accumulate(accuracies)[failed]
+        # What failed counts as the worst accuracy before it, or as the first one where there was none.
+        observed = ledger.accuracies
+        failed = np.isnan(observed)
+        worst = np.fmin.accumulate(observed)
+        worst[np.isnan(worst)] = observed[~failed][0]
+        accuracies = np.where(failed, worst, observed)
         logs = _log_errors(accuracies)
         chosen = _informative(sizes, accuracies, MAX_MODELLED)
         center, scale = float(logs[chosen].mean()), float(logs[chosen].std()) or 1.0

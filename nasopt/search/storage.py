@@ -50,12 +50,7 @@ def open_storage(path: Path, *, create: bool) -> RDBStorage:
     if not path.exists():
         if not create:
             raise StudyError(f"there is no study at {path} yet; run 'nasopt search' first")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StudyError(
-                f"cannot make the folder {path.parent} ({error.strerror}); choose another with --database"
-            ) from error
+        _make_folder(path.parent)
     with database_errors(path):
         try:
             storage = RDBStorage(storage_url(path), {"connect_args": {"timeout": BUSY_TIMEOUT_S}})
@@ -66,6 +61,15 @@ def open_storage(path: Path, *, create: bool) -> RDBStorage:
             ) from error
         _use_wal(storage.engine)
     return storage
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(
+            f"cannot make the folder {folder} ({error.strerror}); choose another with --database"
+        ) from error
 
 
 def _use_wal(engine: sqlalchemy.Engine) -> None:
@@ -94,34 +98,37 @@ def _advice(cause: str) -> str:
         return f"it is not an SQLite database ({cause}); choose another file with --database"
     if any(sign in cause for sign in ("malformed", "disk I/O", "no such table", "no such column")):
         return f"the database is damaged or not a study ({cause}); restore a copy or choose another file with --database"
-    return f"the database failed ({cause})"
+    return f"the database failed ({cause}); run the same command again, or choose another file with --database"
 
 
 @contextmanager
 def driver_lock(database: Path) -> Iterator[None]:
-    """Holds the right to drive the study in ``database``; the system frees it when the process dies.
+    """Holds the right to drive the study in ``database``, whose folder is made; the system frees it when the process dies.
 
     Raises:
+        StudyError: if the folder cannot be written.
         StudyLockedError: if another process holds it, saying which and how to take over.
     """
+    _make_folder(database.parent)
     lock = filelock.FileLock(database.with_name(database.name + ".lock"))
     holder = database.with_name(database.name + ".driver.json")
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    who = {"pid": os.getpid(), "host": socket.gethostname(), "since": started}
     try:
         lock.acquire(timeout=0)
+        holder.write_text(json.dumps(who))
     except filelock.Timeout as error:
         raise StudyLockedError(
             f"the study {database} is being driven by {_describe(holder)}; wait for it, or end it "
             "(kill that process: nothing completed is lost) and run the same command again"
         ) from error
     except OSError as error:
+        lock.release()
         raise StudyError(
-            f"cannot write in {database.parent} ({error.strerror}); mend the permissions or choose another file with --database"
+            f"cannot write in {database.parent} ({error.strerror}); mend the permissions, free some space or choose another "
+            "file with --database"
         ) from error
     try:
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        holder.write_text(
-            json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": started})
-        )
         yield
     finally:
         holder.unlink(missing_ok=True)

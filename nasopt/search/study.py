@@ -34,6 +34,8 @@ IDENTITY_KEY = "nasopt:identity"
 RACE_KEY = "nasopt:race:"
 RULE_KEY = "nasopt:rule"
 VERIFICATION_KEY = "nasopt:verification:"
+TEST_IMAGES_KEY = "nasopt:test_images"
+ENVIRONMENTS_KEY = "nasopt:environments"
 FORMAT_KEY = "nasopt:format"
 FORMAT = 1
 CONSTRAINTS_KEY = "constraints"
@@ -74,10 +76,14 @@ def open_study(plan: SearchPlan, database: Path, *, create: bool) -> optuna.Stud
             sampler=sampler,
             directions=["maximize", "minimize"],
         )
-        study.set_metric_names(list(METRIC_NAMES))
-        study.set_user_attr(FORMAT_KEY, FORMAT)
-        study.set_user_attr(IDENTITY_KEY, dict(plan.identity))
+        _write_identity(study, plan)
         return study
+
+
+def _write_identity(study: optuna.Study, plan: SearchPlan) -> None:
+    study.set_metric_names(list(METRIC_NAMES))
+    study.set_user_attr(IDENTITY_KEY, dict(plan.identity))
+    study.set_user_attr(FORMAT_KEY, FORMAT)  # last: it says that all the rest is there
 
 
 def _check_identity(study: optuna.Study, plan: SearchPlan, database: Path) -> None:
@@ -85,9 +91,7 @@ def _check_identity(study: optuna.Study, plan: SearchPlan, database: Path) -> No
     if found_format != FORMAT:
         # A driver killed while it created the study left neither trials nor a format.
         if found_format is None and not study.get_trials(deepcopy=False):
-            study.set_metric_names(list(METRIC_NAMES))
-            study.set_user_attr(FORMAT_KEY, FORMAT)
-            study.set_user_attr(IDENTITY_KEY, dict(plan.identity))
+            _write_identity(study, plan)
             return
         raise StudyError(
             f"{database} has study format {found_format}, this nasopt writes format {FORMAT}; "
@@ -178,6 +182,18 @@ def read_race(study: optuna.Study, network: CandidateSummary) -> Race:
     return Race(network.number, network.candidate, network.n_params, accuracies)
 
 
+def write_environment(study: optuna.Study, environment: Mapping[str, str]) -> None:
+    """Stores where the study was worked on, each place once."""
+    known = read_environments(study)
+    if environment not in known:
+        study.set_user_attr(ENVIRONMENTS_KEY, [*known, dict(environment)])
+
+
+def read_environments(study: optuna.Study) -> list[dict[str, str]]:
+    """Where the study was worked on, in order of time."""
+    return list(study.user_attrs.get(ENVIRONMENTS_KEY, []))
+
+
 def write_rule(study: optuna.Study, rule: Mapping[str, Any]) -> None:
     """Stores by what rule the study's network is chosen, as far as it may differ from the study file's."""
     study.set_user_attr(RULE_KEY, dict(rule))
@@ -191,14 +207,17 @@ def read_rule(study: optuna.Study) -> dict[str, Any]:
 def write_verification(study: optuna.Study, verification: Verification) -> None:
     """Stores a verification, of however many seeds so far, in the study."""
     seeds = [asdict(result) for result in verification.seeds]
+    study.set_user_attr(TEST_IMAGES_KEY, verification.n_images)
     study.set_user_attr(f"{VERIFICATION_KEY}{verification.number}", seeds)
 
 
-def read_verification(study: optuna.Study, record: CandidateSummary, bar: float) -> Verification:
-    """The verification of ``record`` that the study has so far, perhaps of no seed."""
-    stored = study.user_attrs.get(f"{VERIFICATION_KEY}{record.number}", [])
+def read_verification(study: optuna.Study, network: CandidateSummary, bar: float) -> Verification:
+    """The verification of ``network`` that the study has so far, perhaps of no seed."""
+    attributes = study.user_attrs
+    stored = attributes.get(f"{VERIFICATION_KEY}{network.number}", [])
     seeds = tuple(SeedResult(**seed) for seed in stored)
-    return Verification(record.number, record.candidate, record.n_params, bar, seeds)
+    n_images = int(attributes.get(TEST_IMAGES_KEY, 0))
+    return Verification(network.number, network.candidate, network.n_params, bar, seeds, n_images)
 
 
 def write_candidate(

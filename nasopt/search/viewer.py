@@ -92,13 +92,18 @@ def make_dashboard(database: Path, host: str, port: int) -> WSGIServer:
     """A server of optuna-dashboard on the study in ``database``; its ``serve_forever`` runs it.
 
     Raises:
-        StudyError: if the database cannot be read, or the port cannot be had.
+        StudyError: if the database cannot be read, its folder not be written, or the port not be had.
     """
     with database_errors(database):
         storage = ViewerStorage(database)
         storage.get_all_trials(0)  # while the user turns to the browser
     folder = artifact_folder(database)
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise StudyError(
+            f"cannot make the folder {folder} ({error.strerror}); mend the permissions of {database.parent}"
+        ) from error
     app = wsgi(storage, artifact_store=FileSystemArtifactStore(folder))
     try:
         return make_server(

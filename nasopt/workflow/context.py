@@ -5,8 +5,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import optuna
+from typing import TYPE_CHECKING
 
 from nasopt.data import FASHION_MNIST, DataSource
 from nasopt.executors import make_executor
@@ -17,16 +16,23 @@ from nasopt.search.study import open_study, read_database
 from nasopt.settings import WEIGHTS_NAME, StudyFile, default_workers, read_study_file, run_folder
 from nasopt.training.engines import choose_engine
 
+if TYPE_CHECKING:
+    import optuna
+
 
 @dataclass(frozen=True, slots=True)
 class StudyContext:
-    """A study file, what it means on its data, and where its results go."""
+    """A study file, what it means on its data, and where its results go.
+
+    ``data`` is the source that was named instead of the study file's, if one was.
+    """
 
     study_file: Path
     settings: StudyFile
     source: DataSource
     plan: SearchPlan
     database: Path
+    data: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -63,7 +69,7 @@ class StudyContext:
         with database_errors(self.database):
             return read_database(self.database, self.plan.space)
 
-    def open(self, *, create: bool) -> optuna.Study:
+    def open(self, *, create: bool) -> "optuna.Study":
         """The Optuna study."""
         silence_optuna()
         return open_study(self.plan, self.database, create=create)
@@ -91,15 +97,14 @@ def open_context(
         text = str(Path(text).resolve())  # workers may live in another folder
     source = DataSource.parse(text)
     database = database or run_folder(study_file, settings) / "study.db"
-    return StudyContext(study_file, settings, source, settings.plan(source), database)
+    return StudyContext(study_file, settings, source, settings.plan(source), database, data)
 
 
 @contextmanager
-def driving(context: StudyContext) -> Iterator[optuna.Study]:
+def driving(context: StudyContext) -> Iterator["optuna.Study"]:
     """The open study, locked against other drivers, with database errors made clear."""
-    study = context.open(create=True)
     with driver_lock(context.database), database_errors(context.database):
-        yield study
+        yield context.open(create=True)
 
 
 @dataclass(frozen=True, slots=True)

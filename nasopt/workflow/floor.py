@@ -10,7 +10,6 @@ from nasopt.errors import SettingsError
 from nasopt.evaluation import TrainingEvaluator
 from nasopt.floor import Floor, FloorWork, race_floor, train_floor
 from nasopt.floor_log import FloorLimits, FloorLog, read_limits
-from nasopt.genome import ACTIVATIONS
 from nasopt.search.progress import summarize
 from nasopt.search.stopping import learn_stop_rules
 from nasopt.search.storage import driver_lock
@@ -23,22 +22,26 @@ def floor_limits(
     context: StudyContext,
     below: int,
     max_depth: int,
-    activations: tuple[str, ...],
+    activations: tuple[str, ...] | None,
     recipe: tuple[float | None, float | None],
 ) -> FloorLimits:
-    """The limits of a floor.
+    """The limits of a floor; all activations that the study has for convolutions and final layers, if None are given.
 
     Of ``recipe``, lr and lr_decay, what is None is that which the floor was begun with; of a new one, that of the
     study's smallest network above the bar.
 
     Raises:
-        SettingsError: if an activation is unknown, or no network is above the bar to take the recipe of.
+        SettingsError: if an activation is none of the study's, or no network is above the bar to take the recipe of.
         StudyError: if there is no such study.
     """
-    unknown = [name for name in activations if name not in ACTIVATIONS]
-    if unknown:
+    space = context.plan.space
+    usual_names = tuple(name for name in space.activations if name in space.final_activations)
+    names = usual_names if activations is None else activations
+    strange = [name for name in names if name not in usual_names]
+    if strange or not names:
         raise SettingsError(
-            f"unknown activation {unknown[0]!r}; known are {', '.join(ACTIVATIONS)}"
+            f"{strange[0] if strange else 'no activation'!r} is not what the study has for both convolutions and final layers; "
+            f"give one of {', '.join(usual_names) or 'none: the two lists of the study file have nothing in common'}"
         )
     lr, lr_decay = recipe
     if lr is None or lr_decay is None:
@@ -53,7 +56,9 @@ def floor_limits(
                 "no network of the study is above the bar yet, to take its recipe; give --lr and --lr-decay"
             )
         lr, lr_decay = usual[0] if lr is None else lr, usual[1] if lr_decay is None else lr_decay
-    return FloorLimits(below, max_depth, activations, lr, lr_decay)
+    return FloorLimits(
+        below, max_depth, space.filters, space.kernel, space.max_macs, names, lr, lr_decay
+    )
 
 
 def run_floor(
@@ -70,12 +75,14 @@ def run_floor(
     Raises:
         StudyError: if there is no such study, or the floor's file is of other limits.
         DataError: if the data cannot be read.
+        OutputError: if the floor's file cannot be written.
     """
     records = context.records()
     space, rule = context.plan.space, context.settings.rule
     below, depth, activations = limits.below, limits.max_depth, limits.activations
     genomes = list(enumerate_genomes(space, below, depth, activations))
-    stop_rule = learn_stop_rules(records, CONFIDENCE).rule_to_reach(rule.bar)
+    gate = rule.bar - rule.margin
+    stop_rule = learn_stop_rules(records, CONFIDENCE).rule_to_reach(gate)
     engine = context.settings.training.engine
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
     load_train_val(context.source)
@@ -89,7 +96,7 @@ def run_floor(
             if n_new == n_trainings:
                 entries.close()
                 break
-        floor = Floor(limits, rule.bar, len(genomes), tuple(log.entries))
+        floor = Floor(limits, rule.bar, gate, len(genomes), tuple(log.entries))
         if len(floor.entries) < floor.n_genomes:
             return floor
         return replace(floor, races=race_floor(floor, log, rule.race(1), work))

@@ -1,10 +1,8 @@
 """Reporting: what a study's report tells, gathered as plain data, and written."""
 
-import os
-import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from nasopt.inspection import inspect_chosen
@@ -16,8 +14,8 @@ from nasopt.report import (
     write_report,
 )
 from nasopt.search.importance import accuracy_importances
+from nasopt.search.study import read_environments
 from nasopt.selection import SelectionRule
-from nasopt.training.engines import choose_engine
 from nasopt.workflow.context import StudyContext
 from nasopt.workflow.selection import known_selection
 
@@ -51,6 +49,7 @@ def report_input(context: StudyContext) -> ReportInput:
     settings = context.settings
     records, selection = context.records(), known_selection(context)
     n_trials = max((record.number + 1 for record in records), default=0)
+    where = "" if context.data is None else f" --data {context.data}"
     return ReportInput(
         settings.name,
         records,
@@ -62,21 +61,27 @@ def report_input(context: StudyContext) -> ReportInput:
             "data": f"{context.source} ({context.source.identity()})",
             "seed": f"{settings.seed}; those of trainings are derived from it, the genome and a count",
             "recipe": f"{settings.training.epochs} epochs, batches of {settings.training.batch_size}, AdamW",
-            "engine": choose_engine(settings.training.engine).name,
             "sampler": settings.search.sampler,
-            "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "machine": f"{platform.platform()}, {os.cpu_count()} cores",
-            "python": platform.python_version(),
-            "versions": ", ".join(
-                f"{name} {version(name)}" for name in ("nasopt", "torch", "optuna", "numpy")
-            ),
+            **_environments(read_environments(context.open(create=False))),
+            "report made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         },
-        command=f"nasopt search {context.study_file} --trials {n_trials}\n"
-        f"nasopt verify {context.study_file}{_options(selection.rule, settings.bar)}",
+        command=f"nasopt search {context.study_file}{where} --trials {n_trials}\n"
+        f"nasopt verify {context.study_file}{where}{_options(selection.rule, settings.bar)}",
         study_file=context.study_file.read_text(encoding="utf-8"),
         inspection=inspect_chosen(context.weights, context.source, selection.verification),
         importances=accuracy_importances(context.database),
     )
+
+
+def _environments(environments: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """A row for every environment that each task ran in."""
+    rows: dict[str, str] = {}
+    for environment in environments:
+        task = environment["task"]
+        n = sum(name.startswith(task) for name in rows)
+        name = f"{task} on" if not n else f"{task} on, {n + 1}"
+        rows[name] = "; ".join(v for key, v in environment.items() if key != "task")
+    return rows
 
 
 def _options(rule: SelectionRule, bar: float) -> str:

@@ -1,33 +1,36 @@
 """Choosing: races, verification on test, and what is written of the choice."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-
-import optuna
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from nasopt import __version__
-from nasopt.data import load_train_val
+from nasopt.data import load_test, load_train_val
 from nasopt.evaluation import TrainingEvaluator
 from nasopt.files import write_whole
 from nasopt.model import build_model, read_metadata, save_weights
-from nasopt.records import CandidateSummary, Race, TrialRecord, Verification
-from nasopt.report import StudyView, dashboard_figures
-from nasopt.search.dashboard import Annotation, annotate_study
+from nasopt.records import CandidateSummary, Evaluator, Race, SeedResult, Verification
 from nasopt.search.storage import database_errors
 from nasopt.search.study import (
     read_database,
     read_race,
-    read_rule,
     read_verification,
+    write_environment,
     write_race,
     write_rule,
     write_verification,
 )
-from nasopt.selection import Selection, SelectionRule, select_smallest
+from nasopt.selection import Selection, SelectionRule, select_network
 from nasopt.training import TrainingResult
 from nasopt.verification import FinalTraining, run_race, verify
+from nasopt.workflow.annotation import annotate, recall_selection
 from nasopt.workflow.context import Pool, StudyContext, driving, workers
+from nasopt.workflow.environment import describe_environment
+
+if TYPE_CHECKING:
+    import optuna
 
 
 def run_selection(
@@ -37,62 +40,33 @@ def run_selection(
     on_race: Callable[[Race, int], None],
     on_seed: Callable[[Verification], None],
 ) -> Selection:
-    """Chooses the network of a study by racing, verifies it on test, and writes weights, numbers and report.
+    """Chooses the network of a study by racing, verifies it on test, and writes weights and numbers.
 
     What was verified in an earlier run is not trained again. The study remembers by which rule it was chosen.
+    Weights of an earlier choice are put aside where nothing is chosen.
 
     Raises:
         StudyError: if there is no such study, its database cannot be used, or another process drives it.
         DataError: if the data cannot be read.
+        OutputError: if the weights or the numbers cannot be written.
     """
     context.open(create=False)  # so that a missing study is reported before anything is written
     engine = context.settings.training.engine
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
     final_training = FinalTraining(context.source, context.settings.recipe, engine)
-    first_seeds: dict[int, TrainingResult] = {}
     with driving(context) as study, workers(engine, pool) as (executor, _):
-
-        def race_network(network: CandidateSummary, position: int) -> Race:
-            def after_seed(race: Race) -> None:
-                write_race(study, race)
-                on_race(race, position)
-
-            start = read_race(study, network)
-            seed = context.plan.seed
-            return run_race(start, rule.race(position), seed, evaluator, executor, after_seed)
-
-        def verify_record(record: CandidateSummary) -> Verification:
-            start = read_verification(study, record, rule.bar)
-
-            def after_seed(
-                verification: Verification, replicate: int, result: TrainingResult | None
-            ) -> None:
-                write_verification(study, verification)
-                if replicate == 1 and result is not None:
-                    first_seeds[record.number] = result
-                on_seed(verification)
-
-            return verify(start, rule, context.plan.seed, final_training, executor, after_seed)
-
+        write_environment(study, {"task": "verification"} | describe_environment(engine))
+        walk = _Walk(context, study, rule, evaluator, final_training, executor, on_race, on_seed)
         write_rule(study, {"bar": rule.bar, "order": rule.order, "under": rule.under})
         records = read_database(context.database, context.plan.space)
-        selection = select_smallest(records, rule, race_network, verify_record)
+        selection = select_network(records, rule, walk.race, walk.verify)
         document = json.dumps(selection.to_json(), indent=2)
         write_whole(context.selection, document.encode() + b"\n")
-        chosen = selection.verification
-        if chosen is not None:
-
-            def train_first() -> TrainingResult:
-                if chosen.number in first_seeds:
-                    return first_seeds[chosen.number]
-                seed = chosen.seeds[0].seed
-                result: TrainingResult = executor.submit(
-                    final_training, chosen.candidate, seed
-                ).result()
-                return result
-
-            _write_model(context, chosen, train_first)
-        _annotate(context, study, records, selection)
+        if selection.verification is not None:
+            _write_model(context, selection.verification, walk.train)
+        elif context.weights.exists():
+            context.weights.replace(context.weights.with_name(f"earlier-{context.weights.name}"))
+        annotate(context, study, records, selection)
     return selection
 
 
@@ -104,24 +78,67 @@ def known_selection(context: StudyContext) -> Selection:
     """
     with database_errors(context.database):
         study = context.open(create=False)
-        rule = replace(context.settings.rule, **read_rule(study))
         records = read_database(context.database, context.plan.space)
+        return recall_selection(context, study, records)
 
-        def recall_race(network: CandidateSummary, _position: int) -> Race:
-            return read_race(study, network)
 
-        def recall(network: CandidateSummary) -> Verification:
-            return read_verification(study, network, rule.bar)
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """The trainings that a walk through the candidates asks for, kept in ``study`` as they end."""
 
-        return select_smallest(records, rule, recall_race, recall)
+    context: StudyContext
+    study: "optuna.Study"
+    rule: SelectionRule
+    evaluator: Evaluator
+    final_training: FinalTraining
+    executor: Executor
+    on_race: Callable[[Race, int], None]
+    on_seed: Callable[[Verification], None]
+    _results: dict[tuple[int, int], TrainingResult] = field(default_factory=dict)
+
+    def race(self, network: CandidateSummary, position: int) -> Race:
+        def after_seed(race: Race) -> None:
+            write_race(self.study, race)
+            self.on_race(race, position)
+
+        start, rule = read_race(self.study, network), self.rule.race(position)
+        seed = self.context.plan.seed
+        return run_race(start, rule, seed, self.evaluator, self.executor, after_seed)
+
+    def verify(self, network: CandidateSummary) -> Verification:
+        n_images = len(load_test(self.context.source).split)
+        known = read_verification(self.study, network, self.rule.bar)
+
+        def after_seed(
+            verification: Verification, replicate: int, result: TrainingResult | None
+        ) -> None:
+            write_verification(self.study, verification)
+            if result is not None:
+                self._results[network.number, replicate] = result
+            self.on_seed(verification)
+
+        start, seed = replace(known, n_images=n_images), self.context.plan.seed
+        return verify(start, self.rule, seed, self.final_training, self.executor, after_seed)
+
+    def train(self, verification: Verification, seed: SeedResult) -> TrainingResult:
+        """The training of that seed, done again if it was done by an earlier run."""
+        known = self._results.get((verification.number, seed.replicate))
+        if known is not None:
+            return known
+        result: TrainingResult = self.executor.submit(
+            self.final_training, verification.candidate, seed.seed
+        ).result()
+        return result
 
 
 def _write_model(
-    context: StudyContext, verification: Verification, train_first: Callable[[], TrainingResult]
+    context: StudyContext,
+    verification: Verification,
+    train: Callable[[Verification, SeedResult], TrainingResult],
 ) -> None:
-    """Writes the weights of the verification's first seed, unless they lie there already."""
+    """Writes the weights of the verification's first seed above the bar, unless they lie there already."""
     image, n_classes = context.source.describe()
-    candidate, seed = verification.candidate, verification.seeds[0]
+    candidate, seed = verification.candidate, verification.first_passed
     metadata = {
         "genome": str(candidate.genome),
         "image": str(image),
@@ -139,26 +156,6 @@ def _write_model(
     }
     if context.weights.exists() and read_metadata(context.weights) == metadata:
         return
-    result = train_first()
+    result = train(verification, seed)
     model = build_model(candidate.genome, image, n_classes, result.weights)
     save_weights(model, context.weights, metadata)
-
-
-def _annotate(
-    context: StudyContext,
-    study: optuna.Study,
-    records: Sequence[TrialRecord],
-    selection: Selection,
-) -> None:
-    """Writes what optuna-dashboard shows of the study; the caller drives it."""
-    space = context.plan.space
-    annotation = Annotation(
-        records,
-        context.plan.bar,
-        races=selection.races,
-        verifications=selection.verifications,
-        chosen=selection.verification,
-        reasons=selection.reasons,
-        figures=dashboard_figures(StudyView.of(records, selection, space.n_classes)),
-    )
-    annotate_study(study, context.database, space, annotation)

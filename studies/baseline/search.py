@@ -8,6 +8,7 @@ Optuna's NSGA-II, and resumes when started again.
 
 import argparse
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--data", default="data", help="torchvision's folder")
     parser.add_argument("--out", type=Path, default=Path("baseline"), help="folder of the results")
     args = parser.parse_args()
+    torch.set_num_threads(max((os.cpu_count() or 1) // args.jobs, 1))
     data = load_data(args.data)
     args.out.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
