@@ -53,7 +53,7 @@ check: setup ## Format, lint, types, import rules, tests: all that must be green
 	@$(MAKE) --no-print-directory lint types imports test
 
 docs: setup ## Build the documentation into site/
-	@$(BIN)/mkdocs build --quiet
+	@$(BIN)/mkdocs build
 
 format: setup ## Format the code
 	@$(BIN)/ruff format .

@@ -128,4 +128,4 @@ def describe_end(cause: StopCause, limits: Limits) -> str:
         return f"{limits.trials} trials are done; search on with more --trials"
     if cause == "interrupted":
         return "interrupted; run the same command to go on"
-    return "every architecture proposed was known already; widen the space in the study file"
+    return "every architecture proposed was known already; widen the space in a study file of another name"

@@ -1,4 +1,4 @@
-"""Frozen records that cross the borders between modules, each with a JSON form."""
+"""Frozen records that cross the borders between modules; those that are printed have a JSON form."""
 
 import hashlib
 import math
@@ -212,6 +212,8 @@ class Race:
             "number": self.number,
             "genome": str(self.candidate.genome),
             "n_params": self.n_params,
+            "lr": self.candidate.lr,
+            "lr_decay": self.candidate.lr_decay,
             "val_accuracies": list(self.accuracies),
         }
 

@@ -54,7 +54,19 @@ class _Section(BaseModel):
 
 
 class SpaceSettings(_Section):
-    """The table ``[space]``: ranges ``[low, high]``, both included; one number fixes a value."""
+    """The table ``[space]``: ranges ``[low, high]``, both included; one number fixes a value.
+
+    Attributes:
+        depth: convolutions of a network, the two reductions included.
+        filters: of every convolution.
+        kernel: width of every convolution's square kernel, in pixels, from 1 to 7.
+        activations: those that a convolution may have.
+        final_activations: those that the final layers may have.
+        lr: the learning rate that AdamW starts from.
+        lr_decay: the learning rate at the end as a share of that at the start.
+        max_params: what has more trainable parameters is not trained.
+        max_macs: what needs more multiply-accumulates for one image is not trained.
+    """
 
     depth: IntRange = (2, 6)
     filters: IntRange = (1, 16)
@@ -68,7 +80,13 @@ class SpaceSettings(_Section):
 
 
 class TrainingSettings(_Section):
-    """The table ``[training]``: how every trial is trained."""
+    """The table ``[training]``: how every trial is trained.
+
+    Attributes:
+        epochs: passes through the training images.
+        batch_size: images a step.
+        engine: ``native``, ``torch``, or ``auto``, which takes the native one where it was built.
+    """
 
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=128, ge=1)
@@ -76,7 +94,18 @@ class TrainingSettings(_Section):
 
 
 class SearchSettings(_Section):
-    """The table ``[search]``: the sampler, and how long to search."""
+    """The table ``[search]``: the sampler, and how long to search.
+
+    Attributes:
+        sampler: ``nsga2`` (nasopt's own), ``optuna-nsga2``, ``tpe`` or ``random``.
+        population_size: of ``optuna-nsga2``.
+        generation_size: trials that are sampled from the same results; at least as many as there are workers.
+        early_stopping: whether trainings that would end dominated are stopped.
+        stop_confidence: the share of known curves that the optimistic continuation exceeds, at every epoch.
+        replicates: the share of trials that train a promising network again, from a further seed.
+        budget: the search time of the whole study, like ``90s``, ``15m`` or ``2h``; interruptions do not count.
+        max_trials: of the whole study, if there is a limit.
+    """
 
     sampler: Literal[SAMPLERS] = "nsga2"  # type: ignore[valid-type]
     population_size: int = Field(default=20, ge=2)
@@ -89,7 +118,15 @@ class SearchSettings(_Section):
 
 
 class SelectionSettings(_Section):
-    """The table ``[selection]``: what a network must do to be chosen."""
+    """The table ``[selection]``: what a network must do to be chosen. Accuracies are fractions.
+
+    Attributes:
+        margin: how far above the bar one training must be in validation; a mean of ``n`` by ``margin / sqrt(n)``.
+        race_seeds: fresh seeds of a race, in validation.
+        seeds: trained on all training images and judged on test.
+        min_pass_rate: the share of the seeds that must be above the bar, in the race and on test.
+        max_candidates: raced at most, in the order of the rule.
+    """
 
     margin: float = Field(default=0.01, ge=0, lt=1)
     race_seeds: int = Field(default=48, ge=2)
@@ -99,7 +136,14 @@ class SelectionSettings(_Section):
 
 
 class StudyFile(_Section):
-    """A whole study file."""
+    """A whole study file.
+
+    Attributes:
+        name: of the study, and of the folder below ``runs/`` that holds its results.
+        bar: the accuracy to clear, as a fraction.
+        seed: what all randomness of the study is derived from.
+        data: ``fashion-mnist``, or an ``.npz`` file or a folder relative to the study file.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     bar: float = Field(gt=0, lt=1)
@@ -193,7 +237,9 @@ def read_study_file(path: Path) -> StudyFile:
             f"there is no study file {path}; study files in that folder: {known}"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read the study file {path} ({error})") from error
+        raise SettingsError(
+            f"cannot read the study file {path} ({error}); mend it, or name another file"
+        ) from error
     try:
         return StudyFile.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:

@@ -1,7 +1,8 @@
 """Mutation and crossover of candidates: pure functions of ``(parents, space, rng)``.
 
 Every operator writes down the child that it wishes for, legal or not, and the nearest legal one is
-taken: a kernel that does not fit shrinks, a third reduction becomes a normal layer. So children are in bounds by construction, but for ``max_params``.
+taken: a kernel that does not fit shrinks, a third reduction becomes a normal layer. So children are in bounds by
+construction, but for the caps on parameters and MACs.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""The final verification: the only part of nasopt that opens test data for a search's outcome."""
+"""Races and the final verification: the only part of nasopt that lets test data decide on a search's outcome."""
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, as_completed

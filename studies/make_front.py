@@ -37,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("studies", type=Path, nargs="+", help="study files that were searched")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--min-params", type=int, default=0, help="of what is trained")
     parser.add_argument(
         "--track", help="what the rows are called; the name of the study if not given"
     )
@@ -48,7 +49,11 @@ def main() -> None:
     for study in args.studies:
         context = open_context(study)
         track = args.track or context.settings.name
-        front = [n for n in pareto_front(context.records()) if n.val_accuracy >= MIN_ACCURACY]
+        front = [
+            n
+            for n in pareto_front(context.records())
+            if n.val_accuracy >= MIN_ACCURACY and n.n_params >= args.min_params
+        ]
         wanted = {key(network.candidate) for network in front}
         # What has left the front since, or was trained from fewer seeds, makes room.
         rows = [

@@ -48,7 +48,7 @@ def test_the_sampler_works_in_a_study_of_ones_own(tmp_path):
 
 @pytest.mark.slow
 def test_the_site_builds_and_holds_the_reference(tmp_path):
-    command = [BIN / "mkdocs", "build", "--quiet", "--site-dir", tmp_path / "site"]
+    command = [BIN / "mkdocs", "build", "--site-dir", tmp_path / "site"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     reference = (tmp_path / "site" / "reference" / "index.html").read_text()

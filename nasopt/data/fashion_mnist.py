@@ -1,7 +1,7 @@
 """Fashion-MNIST, wherever this machine has it or can get it from.
 
-The four files are looked for in the folder that the user names, in nasopt's cache, in the folder of
-Debian's package, and then fetched: by torchvision's own download, or from Debian's package, which needs no
+The four files are read from the folder that the user names; without one they are looked for in nasopt's cache and in
+the folder of Debian's package, and then fetched: by torchvision's own download, or from Debian's package, which needs no
 root. What is found is checked, unpacked into the cache, and read by torchvision.
 
 References:

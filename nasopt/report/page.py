@@ -45,7 +45,10 @@ def render_report(data: ReportInput) -> str:
     environment.globals["png"] = png_data_uri
     chosen = data.selection.chosen
     view = StudyView.of(data.records, data.selection, data.n_classes)
-    states = Counter("duplicates" if r.duplicate_of is not None else r.state for r in data.records)
+    states = Counter(
+        "duplicates" if r.duplicate_of is not None and r.state == "complete" else r.state
+        for r in data.records
+    )
     return environment.get_template("report.html.jinja").render(
         data=data,
         chosen=chosen,

@@ -120,7 +120,7 @@ def _smallest_steps(history: History, bar: float) -> Steps:
     smallest: int | None = None
     for x, point in history:
         before = above.pop(point.number, None)
-        if point.accuracy >= bar:
+        if point.accuracy > bar:
             above[point.number] = point.n_params
         concerns = smallest is None or point.n_params <= smallest
         if concerns and above.get(point.number) != before:

@@ -26,7 +26,7 @@ MIN_SEEDS = 3  # of an interval
 class Point:
     """A network in the plane of size and accuracy: the mean over its seeds, which ``low`` and ``high`` bound.
 
-    ``number`` is that of its first trial, ``dead`` says that it predicts one class from every seed.
+    ``number`` is that of its first trial, ``dead`` says that it was trained once and predicts one class.
     """
 
     number: int

@@ -86,6 +86,7 @@ class Belief(Generic[C]):
     accuracies: Array
     seen: frozenset[C]
     pool: tuple[C, ...]
+    near_bar: tuple[C, ...]
     model: "_Model | None"
     cap: float
 
@@ -137,9 +138,15 @@ class Proposer(Generic[C]):
         if self.strategy.optimism is not None and len(known) >= max(self.strategy.n_start, 2):
             model = self._fit(ledger)
             accuracies = model.accuracies(model.process.mean(ledger.features[known]))
-        pool = tuple(candidates[i] for i in self._select(sizes, accuracies))
+        pool = tuple(candidates[i] for i in self._select(sizes, accuracies, None))
+        near_bar = pool
+        if self.problem.bar is not None:
+            near_bar = tuple(
+                candidates[i] for i in self._select(sizes, accuracies, self.problem.bar)
+            )
         cap = self._cap(sizes, accuracies)
-        return Belief(candidates, sizes, accuracies, frozenset(ledger.rows), pool, model, cap)
+        seen = frozenset(ledger.rows)
+        return Belief(candidates, sizes, accuracies, seen, pool, near_bar, model, cap)
 
     def propose(
         self, belief: Belief[C], pending: Sequence[C], rng: np.random.Generator
@@ -148,12 +155,13 @@ class Proposer(Generic[C]):
         taken = belief.seen.union(pending)
         if len(belief.candidates) < max(self.strategy.n_start, 2):
             return self._start(belief, taken, rng)
-        children = self._children(belief, taken, rng)
+        for_bar = self.problem.bar is not None and rng.random() < BAR_SHARE
+        children = self._children(belief, belief.near_bar if for_bar else belief.pool, taken, rng)
         if not children:
             return self._start(belief, taken, rng)
         if belief.model is None or len(children) == 1:
             return next(iter(children))
-        gains = self._gains(belief, belief.model, children, pending, rng)
+        gains = self._gains(belief, belief.model, children, pending, for_bar=for_bar)
         return list(children)[int(np.argmax(gains))]
 
     def _start(
@@ -174,10 +182,13 @@ class Proposer(Generic[C]):
         return list(choices)[int(np.argmax(nearest))]
 
     def _children(
-        self, belief: Belief[C], taken: Collection[C], rng: np.random.Generator
+        self,
+        belief: Belief[C],
+        pool: Sequence[C],
+        taken: Collection[C],
+        rng: np.random.Generator,
     ) -> dict[C, float]:
-        """Distinct new children of the pool with their sizes, in the order of their birth."""
-        pool = belief.pool
+        """Distinct new children of ``pool`` with their sizes, in the order of their birth."""
         n_wanted = 1 if belief.model is None else self.strategy.n_children
         children: dict[C, float] = {}
         for _ in range(MAX_DRAWS_PER_CHILD * self.strategy.n_children):
@@ -193,14 +204,14 @@ class Proposer(Generic[C]):
                     break
         return children
 
-    def _select(self, sizes: Array, accuracies: Array) -> NDArray[np.int_]:
-        """The pool: the best by constrained domination, then the loneliest."""
+    def _select(self, sizes: Array, accuracies: Array, bar: float | None) -> NDArray[np.int_]:
+        """A pool: the best by domination, with a bar by constrained domination, then the loneliest."""
         if not len(sizes):
             return np.zeros(0, dtype=int)
         losses = np.column_stack((sizes, -accuracies))
         ranks = non_dominated_ranks(losses)
-        if self.problem.bar is not None:
-            misses = self.problem.bar - accuracies
+        if bar is not None:
+            misses = bar - accuracies
             late = misses > 0
             ranks[late] = ranks.max() + 1 + np.argsort(np.argsort(misses[late], kind="stable"))
         alone = np.zeros(len(ranks))
@@ -214,7 +225,8 @@ class Proposer(Generic[C]):
         model: "_Model",
         children: Mapping[C, float],
         pending: Sequence[C],
-        rng: np.random.Generator,
+        *,
+        for_bar: bool,
     ) -> Array:
         """What each child promises, shape ``(n,)``: hypervolume, or a smaller size above the bar."""
         sizes = np.array(list(children.values()))
@@ -224,7 +236,7 @@ class Proposer(Generic[C]):
         known_sizes = np.concatenate((belief.sizes, awaited_sizes))
         known = np.concatenate((belief.accuracies, model.accuracies(model.process.mean(awaited))))
         bar = self.problem.bar
-        if bar is not None and rng.random() < BAR_SHARE:
+        if for_bar and bar is not None:
             chance = ndtr((model.log_error(bar) - mean) / sd)
             feasible = known_sizes[known >= bar]
             if not len(feasible):
