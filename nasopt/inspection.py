@@ -4,15 +4,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 from torch import nn
 
-from nasopt.data import FASHION_MNIST_NAMES, DataSource, Split, load_test
-from nasopt.model import load_model, read_metadata, run_model
+from nasopt.data import DataSource, Split, class_names, load_test
+from nasopt.model import load_network, predict_probabilities
 from nasopt.records import Verification
 from nasopt.report.content import Inspection, WrongImage
 
-BATCH = 1000
 MAX_WRONG = 12
 
 
@@ -26,12 +24,13 @@ def inspect_chosen(
     """
     if chosen is None or not weights.exists():
         return None
-    metadata = read_metadata(weights)
-    if metadata.get("genome") != str(chosen.candidate.genome):
+    network = load_network(weights)
+    if network.genome != chosen.candidate.genome:
         return None  # of an earlier choice; the next 'nasopt verify' writes the new one
-    model = load_model(weights)
-    names = class_names(source, int(metadata["n_classes"]))
-    return inspect_model(model, load_test(source).split, names, int(metadata["seed"]))
+    names = class_names(source.identity(), network.n_classes)
+    return inspect_model(
+        network.model, load_test(source).split, names, int(network.metadata["seed"])
+    )
 
 
 def inspect_model(model: nn.Module, test: Split, names: tuple[str, ...], seed: int) -> Inspection:
@@ -43,7 +42,7 @@ def inspect_model(model: nn.Module, test: Split, names: tuple[str, ...], seed: i
         names: of the classes, in order.
         seed: the one that the model was trained from.
     """
-    probabilities = predict(model, test)
+    probabilities = predict_probabilities(model, test.images)
     predicted = probabilities.argmax(1)
     confusion = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(confusion, (test.labels, predicted), 1)
@@ -64,17 +63,6 @@ def inspect_model(model: nn.Module, test: Split, names: tuple[str, ...], seed: i
     return Inspection(names, tuple(map(tuple, confusion.tolist())), images, seed)
 
 
-def predict(model: nn.Module, split: Split) -> NDArray[np.float64]:
-    """The probability, shape ``(n, n_classes)``, of every class for every image."""
-    parts = []
-    for start in range(0, len(split), BATCH):
-        images = split.images[start : start + BATCH].astype(np.float32)
-        if split.images.dtype == np.uint8:
-            images /= np.float32(255)
-        parts.append(softmax(run_model(model, images).astype(np.float64), axis=1))
-    return np.concatenate(parts)
-
-
 def to_pixels(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8]:
     """An image of shape ``(c, h, w)`` as a picture: ``(h, w, 3)`` for three channels, else its first as ``(h, w)``.
 
@@ -84,8 +72,3 @@ def to_pixels(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint
     scaled = 255 * (image.astype(np.float64) - low) / max(high - low, 1e-9)
     shown = scaled.transpose(1, 2, 0) if len(image) == 3 else scaled[0]
     return np.ascontiguousarray(np.round(shown).astype(np.uint8))
-
-
-def class_names(source: DataSource, n_classes: int) -> tuple[str, ...]:
-    """The names of the classes of ``source``: those of Fashion-MNIST, or numbers."""
-    return tuple(str(i) for i in range(n_classes)) if source.is_npz else FASHION_MNIST_NAMES

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
+from scipy.special import softmax
 from torch import nn
 
 from nasopt.cost import HIDDEN_UNITS
@@ -23,6 +24,8 @@ ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
     "swish": nn.SiLU,
     "gelu": nn.GELU,
 }
+
+BATCH = 1000  # images
 
 Weights = Sequence[NDArray[np.float32]]
 
@@ -170,15 +173,6 @@ def load_network(path: Path) -> SavedNetwork:
     return SavedNetwork(genome, image, n_classes, model.eval(), metadata)
 
 
-def load_model(path: Path) -> nn.Module:
-    """The ``model`` of :func:`load_network`.
-
-    Raises:
-        DataError: if the file is missing, unreadable or not written by nasopt.
-    """
-    return load_network(path).model
-
-
 def run_model(model: nn.Module, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """The logits, shape ``(n, n_classes)``, of float images ``(n, c, h, w)`` as the model sees them."""
     # As in training: oneDNN has corrupted memory on networks of the space.
@@ -186,3 +180,16 @@ def run_model(model: nn.Module, images: NDArray[np.float32]) -> NDArray[np.float
     with torch.inference_mode():
         logits: NDArray[np.float32] = model(torch.from_numpy(images)).numpy()
     return logits
+
+
+def predict_probabilities(
+    model: nn.Module, images: NDArray[np.uint8] | NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """The probability of every class, shape ``(n, n_classes)``, for ``images`` as data sets hold them, uint8 or float32."""
+    parts = []
+    for start in range(0, len(images), BATCH):
+        values = images[start : start + BATCH].astype(np.float32)
+        if images.dtype == np.uint8:
+            values /= np.float32(255)
+        parts.append(softmax(run_model(model, values).astype(np.float64), axis=1))
+    return np.concatenate(parts)

@@ -12,7 +12,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from nasopt.model import load_model, read_metadata
+from nasopt.model import load_network, read_metadata
 
 GENOME = "RC 4 3 relu;RC 6 3 gelu;FL swish"
 PROGRAM = (sys.executable, "-m", "nasopt")
@@ -166,7 +166,7 @@ def test_the_main_job_from_search_to_weights(nasopt, study_file):
     metadata = read_metadata(folder / "model.safetensors")
     assert metadata["genome"] == chosen["genome"]
     assert (
-        sum(p.numel() for p in load_model(folder / "model.safetensors").parameters())
+        sum(p.numel() for p in load_network(folder / "model.safetensors").model.parameters())
         == chosen["n_params"]
     )
     assert chosen["genome"] in (folder / "report.html").read_text()
@@ -241,7 +241,7 @@ def test_weights_on_disk_give_the_accuracy_that_is_claimed(nasopt, study_file, s
     nasopt("verify", study_file, "--quiet")
     path = study_file.parent / "runs" / "tiny" / "model.safetensors"
     test = load_test(DataSource(small_npz)).split
-    _, accuracy, _ = evaluate_with_torch(load_model(path), test)
+    _, accuracy, _ = evaluate_with_torch(load_network(path).model, test)
     assert accuracy == pytest.approx(
         float(read_metadata(path)["test_accuracy"]), abs=1.5 / len(test)
     )

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nasopt.data import DataSource, load_test
-from nasopt.inspection import class_names, inspect_chosen, inspect_model, predict, to_pixels
-from nasopt.model import load_model, read_metadata
+from nasopt.data import DataSource, class_names, load_test
+from nasopt.inspection import inspect_chosen, inspect_model, to_pixels
+from nasopt.model import load_network, predict_probabilities, read_metadata
 from nasopt.records import Candidate, Verification
 
 
@@ -19,9 +19,9 @@ def chosen_of(path):
 
 def test_mistakes_are_counted_and_the_worst_come_first(trained_file, small_npz):
     test = load_test(DataSource(small_npz)).split
-    model = load_model(trained_file)
-    inspection = inspect_model(model, test, class_names(DataSource(small_npz), 10), seed=3)
-    probabilities = predict(model, test)
+    model = load_network(trained_file).model
+    inspection = inspect_model(model, test, class_names("small.npz", 10), seed=3)
+    probabilities = predict_probabilities(model, test.images)
     predicted = probabilities.argmax(1)
     assert inspection.n_images == 500
     assert inspection.n_wrong == np.sum(predicted != test.labels)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 
 from nasopt.errors import DataError, GenomeError
 from nasopt.genome import Genome, ImageShape
-from nasopt.model import build_model, load_model, read_metadata, save_weights
+from nasopt.model import build_model, load_network, read_metadata, save_weights
 from nasopt.training.randomness import initial_weights
 from tests.strategies import FASHION, genomes
 
@@ -74,7 +74,7 @@ def test_weights_come_back_from_their_file(tmp_path):
     model = build_model(genome, FASHION, 10)
     metadata = {"genome": str(genome), "image": str(FASHION), "n_classes": "10"}
     save_weights(model, tmp_path / "model.safetensors", metadata)
-    again = load_model(tmp_path / "model.safetensors")
+    again = load_network(tmp_path / "model.safetensors").model
     x = torch.rand(3, 1, 28, 28)
     assert torch.equal(model(x), again(x))
     assert read_metadata(tmp_path / "model.safetensors") == metadata
@@ -82,10 +82,10 @@ def test_weights_come_back_from_their_file(tmp_path):
 
 def test_files_that_are_no_model_are_refused(tmp_path):
     with pytest.raises(DataError, match="not a readable .safetensors"):
-        load_model(tmp_path / "absent.safetensors")
+        load_network(tmp_path / "absent.safetensors")
     (tmp_path / "text.safetensors").write_text("hello")
     with pytest.raises(DataError, match="not a readable .safetensors"):
-        load_model(tmp_path / "text.safetensors")
+        load_network(tmp_path / "text.safetensors")
     save_weights(torch.nn.Linear(1, 1), tmp_path / "other.safetensors", {})
     with pytest.raises(DataError, match="lacks genome, image, n_classes"):
-        load_model(tmp_path / "other.safetensors")
+        load_network(tmp_path / "other.safetensors")

@@ -154,14 +154,35 @@ def test_with_a_bar_the_cap_follows_the_smallest_that_clears_it():
         assert problem.size(word) <= belief.cap
 
 
-def test_with_a_bar_the_pool_is_chosen_by_constrained_domination():
+def test_with_a_bar_half_of_the_parents_are_chosen_by_constrained_domination():
     proposer = Proposer(replace(PROBLEM, bar=0.6), Strategy(n_start=99, pool_size=3))
     accuracies = {0: 0.1, 1: 0.59, 2: 0.7, 3: 0.65, 4: 0.8}
     told = [Observation((min(s, 3), 0, 0, 0, max(s - 3, 0)), a) for s, a in accuracies.items()]
     belief = proposer.learn(told)
-    assert {sum(word) for word in belief.pool} == {2, 4, 3}
+    assert {sum(word) for word in belief.near_bar} == {2, 4, 3}
+    assert {sum(word) for word in belief.pool} == {0, 1, 4}  # the front, its ends first
     wider = Proposer(replace(PROBLEM, bar=0.6), Strategy(n_start=99, pool_size=4))
-    assert sum(wider.learn(told).pool[3]) == 1  # the least violation comes first
+    assert sum(wider.learn(told).near_bar[3]) == 1  # the least violation comes first
+
+
+def test_children_come_from_the_front_and_from_what_is_near_the_bar():
+    bred = []
+
+    def spy(parents, rng):
+        bred.append(parents)
+        return vary(parents, rng)
+
+    proposer = Proposer(replace(PROBLEM, bar=0.6, vary=spy), Strategy(n_start=2, pool_size=2))
+    belief = proposer.learn(search(60))
+    belief = replace(belief, pool=belief.candidates[:2], near_bar=belief.candidates[2:4])
+    used = []
+    for seed in range(40):
+        bred.clear()
+        proposer.propose(belief, [], np.random.default_rng(seed))
+        used.append({parent for parents in bred for parent in parents})
+    n_for_bar = sum(parents <= set(belief.near_bar) for parents in used)
+    assert n_for_bar + sum(parents <= set(belief.pool) for parents in used) == 40
+    assert 10 < n_for_bar < 30
 
 
 def test_sizes_above_the_limit_are_refused():

@@ -19,6 +19,7 @@ __all__ = [
     "Split",
     "Test",
     "TrainVal",
+    "class_names",
     "load_test",
     "load_train_val",
 ]
@@ -91,6 +92,13 @@ class DataSource:
 
     def __str__(self) -> str:
         return FASHION_MNIST if self.path is None else str(self.path)
+
+
+def class_names(identity: str, n_classes: int) -> tuple[str, ...]:
+    """The names of ``n_classes`` classes of the data of that identity: those of Fashion-MNIST, or numbers."""
+    if identity == FASHION_MNIST and n_classes == FASHION_MNIST_CLASSES:
+        return FASHION_MNIST_NAMES
+    return tuple(str(i) for i in range(n_classes))
 
 
 def load_train_val(source: DataSource) -> TrainVal:

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from nasopt.data import FASHION_MNIST, FASHION_MNIST_NAMES, DataSource, load_test
+from nasopt.data import FASHION_MNIST, DataSource, class_names, load_test
 from nasopt.errors import DataError, SettingsError
-from nasopt.model import SavedNetwork, run_model
+from nasopt.model import SavedNetwork, predict_probabilities
 from nasopt.prediction.images import ModelInput, read_image, warn_of_bright_backgrounds
 
 __all__ = ["Prediction", "predict_files", "predict_test"]
-
-BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,26 +95,16 @@ def predict_test(network: SavedNetwork, n_images: int, source: str | None) -> li
 def _predict(
     network: SavedNetwork, inputs: Sequence[ModelInput], true_classes: Sequence[int | None]
 ) -> list[Prediction]:
-    names = tuple(str(i) for i in range(network.n_classes))
-    if network.metadata.get("data") == FASHION_MNIST and len(FASHION_MNIST_NAMES) == len(names):
-        names = FASHION_MNIST_NAMES
-    predictions: list[Prediction] = []
-    for start in range(0, len(inputs), BATCH):
-        batch = inputs[start : start + BATCH]
-        logits = run_model(network.model, np.stack([image.values for image in batch]))
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
-        probabilities = weights / weights.sum(axis=1, keepdims=True)
-        for image, row, label in zip(
-            batch, probabilities, true_classes[start : start + BATCH], strict=True
-        ):
-            predictions.append(
-                Prediction(
-                    image=image.name,
-                    class_number=int(row.argmax()),
-                    class_names=names,
-                    probabilities=tuple(row.tolist()),
-                    notes=image.notes,
-                    true_class=label,
-                )
-            )
-    return predictions
+    names = class_names(network.metadata.get("data", ""), network.n_classes)
+    rows = predict_probabilities(network.model, np.stack([image.values for image in inputs]))
+    return [
+        Prediction(
+            image=image.name,
+            class_number=int(row.argmax()),
+            class_names=names,
+            probabilities=tuple(row.tolist()),
+            notes=image.notes,
+            true_class=label,
+        )
+        for image, row, label in zip(inputs, rows, true_classes, strict=True)
+    ]

@@ -43,7 +43,7 @@ class Problem(Generic[C]):
     ``size(candidate)`` is exact, ``features(candidate)`` has shape ``(d,)``. ``groups``, shape ``(d,)``,
     numbers the features that share a length scale; all do by default. ``ref_point`` is the largest size and
     the lowest accuracy that count; by default those of the history. ``bar`` is the accuracy to clear, if
-    there is one: the search then spends half of its trials on the smallest that clears it.
+    there is one: the search then spends half of its trials on the smallest that clears it, with parents of their own.
     """
 
     sample: Callable[[np.random.Generator], C]
@@ -78,7 +78,8 @@ class Strategy:
 class Belief(Generic[C]):
     """What a history tells: every candidate with its size and expected accuracy, the parents, the model.
 
-    ``cap`` is the size above which nothing is of use.
+    ``pool`` are the parents where the whole front is to grow, ``near_bar`` those where the bar is to be cleared by something
+    smaller: both are the same without a bar. ``cap`` is the size above which nothing is of use.
     """
 
     candidates: tuple[C, ...]
