@@ -29,6 +29,8 @@ from nasopt.search.stopping import is_control
 from nasopt.search.storage import database_errors, open_storage
 from nasopt.space import SearchSpace
 
+Study = optuna.Study  # for those who hand it on
+
 METRIC_NAMES = ("val_accuracy", "n_params")
 IDENTITY_KEY = "nasopt:identity"
 RACE_KEY = "nasopt:race:"

@@ -2,21 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from nasopt.records import CandidateSummary, Race, TrialRecord, Verification
 from nasopt.report import StudyView, dashboard_figures
 from nasopt.search.dashboard import Annotation, annotate_study
-from nasopt.search.study import read_race, read_rule, read_verification
+from nasopt.search.study import Study, read_race, read_rule, read_verification
 from nasopt.selection import Selection, select_network
 from nasopt.workflow.context import StudyContext
 
-if TYPE_CHECKING:
-    import optuna
-
 
 def recall_selection(
-    context: StudyContext, study: "optuna.Study", records: Sequence[TrialRecord]
+    context: StudyContext, study: Study, records: Sequence[TrialRecord]
 ) -> Selection:
     """The selection as far as ``study`` has its races and verifications; trains nothing."""
     rule = replace(context.settings.rule, **read_rule(study))
@@ -32,7 +28,7 @@ def recall_selection(
 
 def annotate(
     context: StudyContext,
-    study: "optuna.Study",
+    study: Study,
     records: Sequence[TrialRecord],
     selection: Selection,
 ) -> None:

@@ -5,19 +5,15 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nasopt.data import FASHION_MNIST, DataSource
 from nasopt.executors import make_executor
 from nasopt.records import TrialRecord
 from nasopt.search.plan import SearchPlan
 from nasopt.search.storage import database_errors, driver_lock, silence_optuna, storage_url
-from nasopt.search.study import open_study, read_database
+from nasopt.search.study import Study, open_study, read_database
 from nasopt.settings import WEIGHTS_NAME, StudyFile, default_workers, read_study_file, run_folder
 from nasopt.training.engines import choose_engine
-
-if TYPE_CHECKING:
-    import optuna
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +65,7 @@ class StudyContext:
         with database_errors(self.database):
             return read_database(self.database, self.plan.space)
 
-    def open(self, *, create: bool) -> "optuna.Study":
+    def open(self, *, create: bool) -> Study:
         """The Optuna study."""
         silence_optuna()
         return open_study(self.plan, self.database, create=create)
@@ -101,7 +97,7 @@ def open_context(
 
 
 @contextmanager
-def driving(context: StudyContext) -> Iterator["optuna.Study"]:
+def driving(context: StudyContext) -> Iterator[Study]:
     """The open study, locked against other drivers, with database errors made clear."""
     with driver_lock(context.database), database_errors(context.database):
         yield context.open(create=True)

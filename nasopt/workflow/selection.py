@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from nasopt import __version__
 from nasopt.data import load_test, load_train_val
@@ -14,6 +13,7 @@ from nasopt.model import build_model, read_metadata, save_weights
 from nasopt.records import CandidateSummary, Evaluator, Race, SeedResult, Verification
 from nasopt.search.storage import database_errors
 from nasopt.search.study import (
+    Study,
     read_database,
     read_race,
     read_verification,
@@ -28,9 +28,6 @@ from nasopt.verification import FinalTraining, run_race, verify
 from nasopt.workflow.annotation import annotate, recall_selection
 from nasopt.workflow.context import Pool, StudyContext, driving, workers
 from nasopt.workflow.environment import describe_environment
-
-if TYPE_CHECKING:
-    import optuna
 
 
 def run_selection(
@@ -87,7 +84,7 @@ class _Walk:
     """The trainings that a walk through the candidates asks for, kept in ``study`` as they end."""
 
     context: StudyContext
-    study: "optuna.Study"
+    study: Study
     rule: SelectionRule
     evaluator: Evaluator
     final_training: FinalTraining
