@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
+from nasopt.search import accuracy_model
 from nasopt.search import proposer as module
 from nasopt.search.ledger import Observation
 from nasopt.search.proposer import Problem, Proposer, Strategy
@@ -202,7 +203,7 @@ def test_a_start_of_several_choices_is_spread_out():
 def test_the_model_of_a_long_history_keeps_the_best_and_a_spread_of_the_rest():
     rng = np.random.default_rng(0)
     sizes, accuracies = rng.random(300), rng.random(300)
-    chosen = module._informative(sizes, accuracies, 100)
+    chosen = accuracy_model._informative(sizes, accuracies, 100)
     assert len(set(chosen.tolist())) == 100
     best = np.argmax(accuracies)
     assert best in chosen
@@ -210,9 +211,9 @@ def test_the_model_of_a_long_history_keeps_the_best_and_a_spread_of_the_rest():
 
 
 def test_hyperparameters_are_fitted_at_fixed_sizes_of_history():
-    sizes = sorted({module._fitted_at(n, 20) for n in range(20, 500)})
+    sizes = sorted({accuracy_model._fitted_at(n, 20) for n in range(20, 500)})
     assert sizes[:3] == [20, 26, 33]
-    assert all(module._fitted_at(n, 20) <= n for n in range(2, 500))
+    assert all(accuracy_model._fitted_at(n, 20) <= n for n in range(2, 500))
 
 
 def test_the_posterior_agrees_with_the_formula_of_a_joint_normal():

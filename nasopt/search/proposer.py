@@ -15,20 +15,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from nasopt.pareto import crowding_distance, hypervolume_gains, non_dominated_ranks
-from nasopt.search.ledger import Ledger, Observation
-from nasopt.search.surrogate import (
-    Array,
-    GaussianProcess,
-    Hyperparameters,
-    fit_hyperparameters,
-)
+from nasopt.search.accuracy_model import AccuracyLearner, AccuracyModel
+from nasopt.search.ledger import Array, Ledger, Observation
 
 C = TypeVar("C", bound=Hashable)
 
-MIN_ERROR = 1e-3
-MAX_MODELLED = 500
-MAX_FITTED = 200
-REFIT_FACTOR = 1.25
 MAX_DRAWS_PER_CHILD = 5
 MAX_DRAWS = 200
 CAP_FACTOR = 2.0
@@ -88,23 +79,8 @@ class Belief(Generic[C]):
     seen: frozenset[C]
     pool: tuple[C, ...]
     near_bar: tuple[C, ...]
-    model: "_Model | None"
+    model: AccuracyModel | None
     cap: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """A Gaussian process on standardised logarithmic errors."""
-
-    process: GaussianProcess
-    center: float
-    scale: float
-
-    def accuracies(self, logs: Array) -> Array:
-        return np.asarray(1 - np.exp(logs * self.scale + self.center))
-
-    def log_error(self, accuracy: float) -> float:
-        return float((_log_errors(np.array([accuracy]))[0] - self.center) / self.scale)
 
 
 @dataclass(slots=True)
@@ -116,15 +92,19 @@ class Proposer(Generic[C]):
 
     problem: Problem[C]
     strategy: Strategy = field(default_factory=Strategy)
-    _ledger: Ledger[C] | None = None
-    _fits: dict[int, tuple[tuple[Observation[C], ...], Hyperparameters]] = field(
-        default_factory=dict
-    )
+    _ledger: Ledger[C] = field(init=False)
+    _learner: AccuracyLearner[C] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._ledger = Ledger(self._describe)
+        self._learner = AccuracyLearner(self._n_start, self.problem.groups)
+
+    @property
+    def _n_start(self) -> int:
+        return max(self.strategy.n_start, 2)
 
     def learn(self, history: Sequence[Observation[C]]) -> Belief[C]:
         """What ``history``, in order of time, tells; failed candidates are never parents."""
-        if self._ledger is None:
-            self._ledger = Ledger(self._describe)
         ledger = self._ledger
         ledger.follow(history)
         row_of, observed = ledger.row_of, ledger.accuracies
@@ -136,8 +116,8 @@ class Proposer(Generic[C]):
         sizes = ledger.sizes[known]
         accuracies = sums[known] / counts[known]
         model = None
-        if self.strategy.optimism is not None and len(known) >= max(self.strategy.n_start, 2):
-            model = self._fit(ledger)
+        if self.strategy.optimism is not None and len(known) >= self._n_start:
+            model = self._learner.fit(ledger)
             accuracies = model.accuracies(model.process.mean(ledger.features[known]))
         pool = tuple(candidates[i] for i in self._select(sizes, accuracies, None))
         near_bar = pool
@@ -154,7 +134,7 @@ class Proposer(Generic[C]):
     ) -> C | None:
         """A candidate that is neither in the history nor ``pending``; None if no new one was found."""
         taken = belief.seen.union(pending)
-        if len(belief.candidates) < max(self.strategy.n_start, 2):
+        if len(belief.candidates) < self._n_start:
             return self._start(belief, taken, rng)
         for_bar = self.problem.bar is not None and rng.random() < BAR_SHARE
         children = self._children(belief, belief.near_bar if for_bar else belief.pool, taken, rng)
@@ -223,7 +203,7 @@ class Proposer(Generic[C]):
     def _gains(
         self,
         belief: Belief[C],
-        model: "_Model",
+        model: AccuracyModel,
         children: Mapping[C, float],
         pending: Sequence[C],
         *,
@@ -238,7 +218,7 @@ class Proposer(Generic[C]):
         known = np.concatenate((belief.accuracies, model.accuracies(model.process.mean(awaited))))
         bar = self.problem.bar
         if for_bar and bar is not None:
-            chance = ndtr((model.log_error(bar) - mean) / sd)
+            chance = ndtr((model.target(bar) - mean) / sd)
             feasible = known_sizes[known >= bar]
             if not len(feasible):
                 return np.asarray(chance)
@@ -259,37 +239,6 @@ class Proposer(Generic[C]):
                 break
         return gains
 
-    def _fit(self, ledger: Ledger[C]) -> "_Model":
-        """The model of a history; hyperparameters come from an earlier, fixed part of it."""
-        history, row_of = ledger.history, ledger.row_of
-        sizes, features = ledger.sizes[row_of], ledger.features
-        # What failed counts as the worst accuracy before it, or as the first one where there was none.
-        observed = ledger.accuracies
-        failed = np.isnan(observed)
-        worst = np.fmin.accumulate(observed)
-        worst[np.isnan(worst)] = observed[~failed][0]
-        accuracies = np.where(failed, worst, observed)
-        logs = _log_errors(accuracies)
-        chosen = _informative(sizes, accuracies, MAX_MODELLED)
-        center, scale = float(logs[chosen].mean()), float(logs[chosen].std()) or 1.0
-        n_fitted = _fitted_at(len(history), self.strategy.n_start)
-        fitted = tuple(history[:n_fitted])
-        if n_fitted not in self._fits or self._fits[n_fitted][0] != fitted:
-            part = _informative(sizes[:n_fitted], accuracies[:n_fitted], MAX_FITTED)
-            targets = logs[part]
-            targets = (targets - targets.mean()) / (targets.std() or 1.0)
-            groups = np.zeros(features.shape[1], dtype=int)
-            if self.problem.groups is not None:
-                groups = np.asarray(self.problem.groups)
-            found = fit_hyperparameters(features[row_of[part]], targets, groups)
-            self._fits[n_fitted] = (fitted, found)
-        targets = (logs[chosen] - center) / scale
-        return _Model(
-            GaussianProcess(features[row_of[chosen]], targets, self._fits[n_fitted][1]),
-            center,
-            scale,
-        )
-
     def _cap(self, sizes: Array, accuracies: Array) -> float:
         """The size above which nothing is of use."""
         feasible = sizes[accuracies >= (np.inf if self.problem.bar is None else self.problem.bar)]
@@ -304,30 +253,3 @@ class Proposer(Generic[C]):
             return np.zeros(0), np.zeros((0, n_features))
         sizes, features = zip(*(self._describe(c) for c in candidates), strict=True)
         return np.array(sizes), np.stack(features)
-
-
-def _log_errors(accuracies: Array) -> Array:
-    return np.asarray(np.log(np.maximum(1 - accuracies, MIN_ERROR)))
-
-
-def _informative(sizes: Array, accuracies: Array, n_most: int) -> NDArray[np.int_]:
-    """Which observations a model is made of, at most ``n_most``: half of them nearest to the front.
-
-    The other half is spread evenly over the rest, best to worst: a model that forgets what was bad
-    becomes curious about it again.
-    """
-    if len(sizes) <= n_most:
-        return np.arange(len(sizes))
-    ranks = non_dominated_ranks(np.column_stack((sizes, -accuracies)))
-    order = np.lexsort((-np.arange(len(sizes)), ranks))
-    half = n_most // 2
-    spread = np.linspace(half, len(sizes) - 1, n_most - half).round().astype(int)
-    return np.sort(order[np.concatenate((np.arange(half), spread))])
-
-
-def _fitted_at(n: int, n_start: int) -> int:
-    """The last of the growing sizes of history, up to ``n``, at which hyperparameters are fitted anew."""
-    size = max(n_start, 2)
-    while (following := int(size * REFIT_FACTOR) + 1) <= n:
-        size = following
-    return min(size, n)
