@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from nasopt.records import CandidateSummary
+from nasopt.candidates import CandidateSummary
 from nasopt.search.driver import Limits, StopCause
 from nasopt.search.progress import Progress
 

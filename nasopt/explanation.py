@@ -4,15 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nasopt.candidates import CandidateSummary, front_of, summarize_candidates
 from nasopt.racing import RaceVerdict, lower_bound, pass_rate_bounds
-from nasopt.records import (
-    CandidateSummary,
-    Race,
-    TrialRecord,
-    Verification,
-    front_of,
-    summarize_candidates,
-)
+from nasopt.records import Race, TrialRecord, Verification
 
 STEP = 100  # parameters
 ERROR = 0.05

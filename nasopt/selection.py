@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from nasopt.candidates import CandidateSummary, front_of, summarize_candidates
 from nasopt.errors import SettingsError
 from nasopt.explanation import (
     SEARCH_LONGER,
@@ -14,14 +15,7 @@ from nasopt.explanation import (
     find_knee,
 )
 from nasopt.racing import RaceRule
-from nasopt.records import (
-    CandidateSummary,
-    Race,
-    TrialRecord,
-    Verification,
-    front_of,
-    summarize_candidates,
-)
+from nasopt.records import Race, TrialRecord, Verification
 
 Order = Literal["smallest", "knee", "best-under"]
 ORDERS: tuple[Order, ...] = get_args(Order)

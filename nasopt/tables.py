@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from nasopt.candidates import CandidateSummary
 from nasopt.cost import Cost
 from nasopt.genome import Genome, ImageShape
 from nasopt.racing import RaceVerdict
-from nasopt.records import CandidateSummary, Race, Verification
+from nasopt.records import Race, Verification
 from nasopt.selection import Selection
 
 

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from nasopt.candidates import CandidateSummary, pareto_front
 from nasopt.errors import DivergedError
-from nasopt.records import Candidate, CandidateSummary, pareto_front, trial_seed
+from nasopt.records import Candidate, trial_seed
 from nasopt.report import export_figures
 from nasopt.report.style import SERIES, add_bar, finish, log_ticks
 from nasopt.report.view import mean_interval

@@ -11,9 +11,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from nasopt.candidates import pareto_front
 from nasopt.cost import count_cost
 from nasopt.genome import Genome, ImageShape
-from nasopt.records import Candidate, Evaluation, TrialRecord, pareto_front
+from nasopt.records import Candidate, Evaluation, TrialRecord
 from nasopt.search.stopping import is_control, learn_stop_rules
 
 TABLE = Path("studies/results/fashion-mnist-table.json")

@@ -12,7 +12,8 @@ import pytest
 from optuna.artifacts import FileSystemArtifactStore
 from optuna_dashboard import get_note
 
-from nasopt.records import Race, SeedResult, Verification, pareto_front
+from nasopt.candidates import pareto_front
+from nasopt.records import Race, SeedResult, Verification
 from nasopt.search import dashboard
 from nasopt.search.dashboard import Annotation, annotate_study
 from nasopt.search.extras import artifact_folder, write_extras

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
+from nasopt.candidates import pareto_front
 from nasopt.errors import StudyError
-from nasopt.records import SeedResult, Verification, pareto_front
+from nasopt.records import SeedResult, Verification
 from nasopt.report import StudyView, dashboard_figures
 from nasopt.search import viewer
 from nasopt.search.dashboard import Annotation, annotate_study

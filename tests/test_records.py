@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nasopt.candidates import pareto_front
 from nasopt.genome import Genome
-from nasopt.records import SeedResult, Verification, pareto_front, trial_seed
+from nasopt.records import SeedResult, Verification, trial_seed
 from tests.conftest import make_record
 
 SMALL = Genome.parse("RC 1 1 relu;RC 1 1 relu;FL relu")

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from nasopt.records import pareto_front, summarize_candidates, trial_seed
+from nasopt.candidates import pareto_front, summarize_candidates
+from nasopt.records import trial_seed
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.ledger import n_known_to
 from nasopt.search.progress import summarize

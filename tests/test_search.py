@@ -16,8 +16,9 @@ from pathlib import Path
 import optuna
 import pytest
 
+from nasopt.candidates import pareto_front
 from nasopt.errors import DataError, SearchStoppedError, StudyError, StudyLockedError
-from nasopt.records import SeedResult, Verification, pareto_front
+from nasopt.records import SeedResult, Verification
 from nasopt.search.archive import open_connection, read_trials
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.progress import summarize

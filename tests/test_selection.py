@@ -3,9 +3,10 @@ from dataclasses import replace
 
 import pytest
 
+from nasopt.candidates import summarize_candidates
 from nasopt.errors import SettingsError
 from nasopt.explanation import find_knee
-from nasopt.records import Race, SeedResult, Verification, summarize_candidates
+from nasopt.records import Race, SeedResult, Verification
 from nasopt.selection import SelectionRule, adapt_rule, list_candidates, select_network
 from tests.conftest import make_record
 

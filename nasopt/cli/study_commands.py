@@ -112,7 +112,7 @@ def front(
 ) -> None:
     """Print the Pareto front of a study."""
     from nasopt import workflow
-    from nasopt.records import pareto_front
+    from nasopt.candidates import pareto_front
     from nasopt.tables import front_table
 
     context = workflow.open_context(study, database=database, data=data)

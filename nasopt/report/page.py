@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 import plotly.io
 import plotly.offline
 
+from nasopt.candidates import completed
 from nasopt.drawing import draw_network
 from nasopt.files import write_whole
-from nasopt.records import completed
 from nasopt.report.content import ReportInput
 from nasopt.report.front import front_figure
 from nasopt.report.images import png_data_uri

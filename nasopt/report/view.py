@@ -6,16 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from nasopt.records import (
-    Candidate,
-    CandidateSummary,
-    Race,
-    TrialRecord,
-    Verification,
-    completed,
-    pareto_front,
-    summarize_candidates,
-)
+from nasopt.candidates import CandidateSummary, completed, pareto_front, summarize_candidates
+from nasopt.records import Candidate, Race, TrialRecord, Verification
 from nasopt.selection import Selection
 
 CONFIDENCE = 0.95

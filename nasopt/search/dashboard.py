@@ -12,8 +12,9 @@ import optuna
 import plotly.graph_objects as go
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 
+from nasopt.candidates import CandidateSummary, pareto_front
 from nasopt.drawing import draw_card
-from nasopt.records import CandidateSummary, Race, TrialRecord, Verification, pareto_front
+from nasopt.records import Race, TrialRecord, Verification
 from nasopt.search.extras import trial_ids, write_extras
 from nasopt.space import SearchSpace
 

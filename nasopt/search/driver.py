@@ -10,17 +10,15 @@ from typing import Literal
 import optuna
 from optuna.trial import TrialState
 
+from nasopt.candidates import CandidateTable, front_of, shortfall
 from nasopt.errors import DataError, EngineError, SearchStoppedError
 from nasopt.records import (
     TO_THE_END,
     Candidate,
-    CandidateTable,
     Evaluation,
     Evaluator,
     StopRule,
     TrialRecord,
-    front_of,
-    shortfall,
     trial_seed,
 )
 from nasopt.search.genome_sampler import EXPECTED_KEY

@@ -4,13 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nasopt.records import (
-    CandidateSummary,
-    CandidateTable,
-    TrialRecord,
-    front_of,
-    summarize_candidates,
-)
+from nasopt.candidates import CandidateSummary, CandidateTable, front_of, summarize_candidates
+from nasopt.records import TrialRecord
 
 
 @dataclass(frozen=True, slots=True)

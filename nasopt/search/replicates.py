@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from scipy.special import ndtr
 
-from nasopt.records import Candidate, CandidateSummary
+from nasopt.candidates import CandidateSummary
+from nasopt.records import Candidate
 
 MIN_RUNS = 3  # of a network before it counts as above the bar: some seeds die
 MAX_RUNS = 6

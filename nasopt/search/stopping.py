@@ -13,13 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nasopt.records import (
-    TO_THE_END,
-    CandidateSummary,
-    StopRule,
-    TrialRecord,
-    pareto_front,
-)
+from nasopt.candidates import CandidateSummary, pareto_front
+from nasopt.records import TO_THE_END, StopRule, TrialRecord
 
 MIN_CURVES = 20
 CONTROL_EVERY = 8

@@ -9,11 +9,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from nasopt.candidates import CandidateSummary
 from nasopt.cost import count_cost
 from nasopt.errors import GenomeError, StudyError
 from nasopt.records import (
     Candidate,
-    CandidateSummary,
     Evaluation,
     Race,
     SeedResult,

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nasopt.records import CandidateSummary, Race, TrialRecord, Verification
+from nasopt.candidates import CandidateSummary
+from nasopt.records import Race, TrialRecord, Verification
 from nasopt.report import StudyView, dashboard_figures
 from nasopt.search.dashboard import Annotation, annotate_study
 from nasopt.search.study import Study, read_race, read_rule, read_verification

@@ -6,11 +6,12 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
 from nasopt import __version__
+from nasopt.candidates import CandidateSummary
 from nasopt.data import load_test, load_train_val
 from nasopt.evaluation import TrainingEvaluator
 from nasopt.files import write_whole
 from nasopt.model import build_model, read_metadata, save_weights
-from nasopt.records import CandidateSummary, Evaluator, Race, SeedResult, Verification
+from nasopt.records import Evaluator, Race, SeedResult, Verification
 from nasopt.search.storage import database_errors
 from nasopt.search.study import (
     Study,

@@ -1,0 +1,119 @@
+"""Candidates with the trainings that came to their end, and the Pareto front of them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nasopt.pareto import is_non_dominated
+from nasopt.records import Candidate, TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateSummary:
+    """A candidate with all its trainings of a search that came to their end: one, or one a replicate.
+
+    ``first`` is the earliest of them; ``accuracies`` are their validation accuracies, in order, ``val_accuracy`` the mean.
+    """
+
+    first: TrialRecord
+    accuracies: tuple[float, ...]
+    val_accuracy: float = field(init=False)  # the mean of accuracies
+
+    def __post_init__(self) -> None:
+        mean = sum(self.accuracies) / len(self.accuracies)
+        object.__setattr__(self, "val_accuracy", mean)
+
+    @property
+    def number(self) -> int:
+        """The number of the first trial."""
+        return self.first.number
+
+    @property
+    def candidate(self) -> Candidate:
+        """The candidate."""
+        return self.first.candidate
+
+    @property
+    def n_params(self) -> int:
+        """Its number of parameters."""
+        return self.first.n_params
+
+    @property
+    def n_runs(self) -> int:
+        """How many trainings there are."""
+        return len(self.accuracies)
+
+    def shortfall(self, bar: float, margin: float) -> float:
+        """What it misses to clear ``bar`` for sure, not above 0 if it does; see :func:`shortfall`."""
+        return shortfall(self.accuracies, bar, margin)
+
+    def to_json(self) -> dict[str, Any]:
+        """The first trial as plain JSON values, with the mean accuracy and that of every training."""
+        return self.first.to_json() | {
+            "val_accuracy": self.val_accuracy,
+            "val_accuracies": list(self.accuracies),
+        }
+
+
+def shortfall(accuracies: Sequence[float], bar: float, margin: float) -> float:
+    """What the mean of ``accuracies`` misses to lie above ``bar`` by ``margin / sqrt(their number)``.
+
+    ``margin`` is what a single training must be above the bar to count: some standard deviations of an
+    accuracy from seed to seed. A mean of ``n`` trainings is known better by the root of ``n``.
+    """
+    n = len(accuracies)
+    return bar + margin / math.sqrt(n) - sum(accuracies) / n
+
+
+def completed(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The records of trainings that came to their end, in order of their number."""
+    return sorted((r for r in records if r.state == "complete"), key=lambda r: r.number)
+
+
+class CandidateTable:
+    """Candidates with their trainings that came to their end, kept up to date record by record."""
+
+    def __init__(self, records: Sequence[TrialRecord] = ()) -> None:
+        """Begins with ``records``."""
+        self._runs: dict[Candidate, list[TrialRecord]] = {}
+        self._summaries: dict[Candidate, CandidateSummary] = {}
+        for record in records:
+            self.add(record)
+
+    def add(self, record: TrialRecord) -> None:
+        """Takes in one more record; those without a training of their own to its end change nothing."""
+        if record.state != "complete" or record.duplicate_of is not None:
+            return
+        runs = self._runs.setdefault(record.candidate, [])
+        runs.append(record)
+        runs.sort(key=lambda r: r.number)
+        accuracies = tuple(r.val_accuracy for r in runs)
+        self._summaries[record.candidate] = CandidateSummary(runs[0], accuracies)
+
+    def get(self, candidate: Candidate) -> CandidateSummary | None:
+        """The summary of ``candidate``, if it has one."""
+        return self._summaries.get(candidate)
+
+    @property
+    def summaries(self) -> list[CandidateSummary]:
+        """One summary a candidate, in the order in which they came."""
+        return list(self._summaries.values())
+
+
+def summarize_candidates(records: Sequence[TrialRecord]) -> list[CandidateSummary]:
+    """Every candidate with a training that came to its end, in order of the first of these."""
+    return CandidateTable(completed(records)).summaries
+
+
+def pareto_front(records: Sequence[TrialRecord]) -> list[CandidateSummary]:
+    """The candidates that no other dominates by size and mean accuracy, smallest first, each point once."""
+    return front_of(summarize_candidates(records))
+
+
+def front_of(summaries: Sequence[CandidateSummary]) -> list[CandidateSummary]:
+    """Those of ``summaries`` that no other dominates, smallest first, each point once."""
+    keep = is_non_dominated([(s.n_params, -s.val_accuracy) for s in summaries])
+    front = [s for s, kept in zip(summaries, keep, strict=True) if kept]
+    points = {s.n_params: s for s in reversed(front)}  # on a front a size has one accuracy
+    return [points[size] for size in sorted(points)]
