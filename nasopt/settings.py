@@ -5,13 +5,14 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from nasopt.data import DataSource
-from nasopt.errors import DataError, SettingsError
-from nasopt.genome import ACTIVATIONS, ImageShape
+from nasopt.errors import DataError, GenomeError, SettingsError
+from nasopt.genome import ACTIVATIONS, Genome, ImageShape
+from nasopt.records import Candidate
 from nasopt.search.plan import SearchPlan
 from nasopt.search.samplers import SAMPLERS
 from nasopt.selection import SelectionRule
@@ -93,6 +94,20 @@ class TrainingSettings(_Section):
     engine: Literal[ENGINES] = "auto"  # type: ignore[valid-type]
 
 
+class StartNetwork(_Section):
+    """One of ``[[search.start]]``: a network that the search begins with.
+
+    Attributes:
+        genome: the architecture, within the bounds of the space.
+        lr: the learning rate; needed where the space has a range.
+        lr_decay: its decay; likewise.
+    """
+
+    genome: str
+    lr: float | None = None
+    lr_decay: float | None = None
+
+
 class SearchSettings(_Section):
     """The table ``[search]``: the sampler, and how long to search.
 
@@ -105,6 +120,7 @@ class SearchSettings(_Section):
         replicates: the share of trials that train a promising network again, from a further seed.
         budget: the search time of the whole study, like ``90s``, ``15m`` or ``2h``; interruptions do not count.
         max_trials: of the whole study, if there is a limit.
+        start: networks that the search begins with, for instance those that are known to be good.
     """
 
     sampler: Literal[SAMPLERS] = "nsga2"  # type: ignore[valid-type]
@@ -115,6 +131,7 @@ class SearchSettings(_Section):
     replicates: float = Field(default=0.25, ge=0, le=0.5)
     budget: Duration = 900.0
     max_trials: int | None = Field(default=None, ge=1)
+    start: tuple[StartNetwork, ...] = ()
 
 
 class SelectionSettings(_Section):
@@ -190,9 +207,10 @@ class StudyFile(_Section):
             DataError: if the data cannot be read.
         """
         image, n_classes = source.describe()
+        space = self.search_space(image, n_classes)
         return SearchPlan(
             name=self.name,
-            space=self.search_space(image, n_classes),
+            space=space,
             bar=self.bar,
             seed=self.seed,
             margin=self.selection.margin,
@@ -201,6 +219,7 @@ class StudyFile(_Section):
             generation_size=self.search.generation_size,
             stop_confidence=self.search.stop_confidence if self.search.early_stopping else None,
             replicate_share=self.search.replicates,
+            start=tuple(_start(network, space) for network in self.search.start),
             identity=self._identity() | {"data": source.identity()},
         )
 
@@ -220,7 +239,34 @@ class StudyFile(_Section):
             "replicates",
         ):
             fixed[f"search.{key}"] = whole["search"][key]
+        if self.search.start:
+            fixed["search.start"] = whole["search"]["start"]
         return fixed
+
+
+def _start(network: StartNetwork, space: SearchSpace) -> Candidate:
+    """The candidate that a search begins with.
+
+    Raises:
+        SettingsError: if it is none of ``space``.
+    """
+    where = f"search.start, {network.genome!r}"
+    recipe = {}
+    for name in ("lr", "lr_decay"):
+        low, high = getattr(space, name)
+        value = getattr(network, name)
+        if value is None and low != high:
+            raise SettingsError(f"{where} needs {name}, since space.{name} is a range")
+        recipe[name] = low if value is None else value
+    try:
+        candidate = Candidate(Genome.parse(network.genome), **recipe)
+        space.to_params(candidate)
+    except GenomeError as error:
+        raise SettingsError(f"{where}: {error}") from error
+    too_large = space.why_too_large(candidate.genome)
+    if too_large is not None:
+        raise SettingsError(f"{where}: {too_large}")
+    return candidate
 
 
 def read_study_file(path: Path) -> StudyFile:
@@ -266,9 +312,10 @@ def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's own dictionary
 def _known_keys(section: tuple[str | int, ...]) -> list[str]:
     model: type[BaseModel] = StudyFile
     for part in section:
-        annotation = model.model_fields[str(part)].annotation
-        assert isinstance(annotation, type)
-        model = annotation
+        if isinstance(part, int):
+            continue  # of a list, whose entries have one type
+        annotation: Any = model.model_fields[part].annotation
+        model = get_args(annotation)[0] if get_origin(annotation) is tuple else annotation
     return sorted(model.model_fields)
 
 

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 
@@ -111,6 +112,21 @@ def test_another_process_reads_while_the_driver_writes(plan, database):
     assert 1 <= seen[0] <= 6
     with closing(open_connection(database)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_begins_with_the_networks_it_is_given(plan, database, sampler):
+    rng = np.random.default_rng(3)
+    start = tuple(plan.space.sample(rng) for _ in range(5))
+    begun = replace(plan, sampler=sampler, start=start, replicate_share=0.5)
+    study, _, _ = run(begun, database, 3)
+    study, _, _ = run(begun, database, 12)
+    records = read_records(study, plan.space)
+    assert tuple(r.candidate for r in records[:5]) == start
+    assert [r.number for r in records] == list(range(12))
+    if sampler == "nsga2":
+        whole, _, _ = run(begun, database.with_name("whole.db"), 12, n_workers=1)
+        assert table_of(whole, plan.space) == table_of(study, plan.space)
 
 
 def test_a_driver_that_died_while_it_made_the_study_is_no_obstacle(plan, database, monkeypatch):

@@ -65,6 +65,48 @@ def test_an_impossible_space_is_refused(tmp_path):
         settings.plan(DataSource())
 
 
+START = '[[search.start]]\ngenome = "RC 1 2 relu;RC 1 2 relu;FL relu;"\n'
+
+
+def test_a_search_may_begin_with_networks_that_are_known(tmp_path):
+    text = MINIMAL + "[space]\nlr = [0.01, 0.1]\n" + START + "lr = 0.03\n"
+    plan = read(tmp_path, text).plan(DataSource())
+    (candidate,) = plan.start
+    assert (str(candidate.genome), candidate.lr, candidate.lr_decay) == (
+        "RC 1 2 relu;RC 1 2 relu;FL relu;",
+        0.03,
+        0.05,
+    )
+    assert "search.start" in plan.identity
+    assert "search.start" not in read(tmp_path, MINIMAL).plan(DataSource()).identity
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[space]\nlr = [0.01, 0.1]\n" + START, "needs lr, since space.lr is a range"),
+        (START + "lr = 0.5\n", r"search.start, 'RC 1 2 relu.* is outside of the space"),
+        (
+            START.replace("RC 1 2 relu;RC", "RC 99 2 relu;RC"),
+            "filters_0 is 99, outside of the space's 1 to 16",
+        ),
+        (START.replace("FL relu", "FL"), "FL takes one activation"),
+        (
+            "[space]\nmax_params = 785\n" + START,
+            "788 parameters are more than space.max_params = 785",
+        ),
+        (START + "lr_decy = 1\n", "unknown key 'search.start.0.lr_decy'; did you mean 'lr_decay'"),
+        (
+            START.replace("genome", "gene"),
+            "unknown key 'search.start.0.gene'; did you mean 'genome'",
+        ),
+    ],
+)
+def test_a_start_outside_of_the_space_is_refused(tmp_path, text, message):
+    with pytest.raises(SettingsError, match=message):
+        read(tmp_path, MINIMAL + text).plan(DataSource())
+
+
 def test_a_missing_file_names_those_that_are_there(tmp_path):
     (tmp_path / "other.toml").write_text(MINIMAL)
     with pytest.raises(

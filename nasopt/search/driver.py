@@ -166,9 +166,11 @@ class SearchDriver:
         return self._elapsed_before_s + time.monotonic() - self._began
 
     def _ask(self) -> optuna.Trial:
-        """The next trial: what the sampler proposes, or a known candidate once more."""
+        """The next trial: one of those to start with, what the sampler proposes, or a known candidate once more."""
         plan, number = self._plan, self.progress.n_trials
-        if is_replicate_turn(number, plan.replicate_share):
+        if number < len(plan.start):
+            self._study.enqueue_trial(plan.space.to_params(plan.start[number]))
+        elif is_replicate_turn(number, plan.replicate_share):
             n_known = n_known_to(number, self._plan.generation_size)
             pending = [self._chosen[n] for n in range(n_known, number) if n in self._chosen]
             known = self._known_to(n_known).summaries
