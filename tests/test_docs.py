@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from nasopt.data import DataSource
+from nasopt.settings import read_study_file
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 BIN = Path(sys.executable).parent
@@ -44,6 +47,15 @@ def test_the_sampler_works_in_a_study_of_ones_own(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "depth" in done.stdout
+
+
+def test_what_a_study_file_may_hold_is_accepted(tmp_path):
+    path = tmp_path / "study.toml"
+    lr = "[space]\nlr = [0.01, 0.1]\nlr_decay = [0.01, 1.0]\n"
+    for block in blocks("howto.md", "toml"):
+        path.write_text(f'name = "a"\nbar = 0.75\n{lr}{block}')
+        (candidate,) = read_study_file(path).plan(DataSource()).start
+        assert candidate.lr == 0.02
 
 
 @pytest.mark.slow

@@ -23,6 +23,15 @@ def test_the_study_that_is_shipped_is_valid():
     assert settings.recipe.patience is None
 
 
+@pytest.mark.parametrize("path", sorted(Path("studies").glob("*.toml")), ids=str)
+def test_every_study_that_is_shipped_can_be_searched(path):
+    settings = read_study_file(path)
+    assert settings.name == path.stem
+    if settings.data == "fashion-mnist":  # the other's data are made by the README
+        plan = settings.plan(DataSource())
+        assert all(plan.space.n_params(c.genome) <= plan.space.max_params for c in plan.start)
+
+
 def test_defaults_are_the_reference_recipe(tmp_path):
     settings = read(tmp_path, MINIMAL)
     space = settings.plan(DataSource()).space
