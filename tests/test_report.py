@@ -19,8 +19,8 @@ from nasopt.report import (
     write_report,
 )
 from nasopt.report.content import Inspection, WrongImage
-from nasopt.report.view import mean_interval
-from nasopt.selection import SelectionRule, select_smallest
+from nasopt.report.view import StudyView, mean_interval
+from nasopt.selection import SelectionRule, select_network
 from tests.conftest import make_record
 
 RULE = SelectionRule(bar=0.75, margin=0.0, n_seeds=2, race_seeds=4)
@@ -43,7 +43,7 @@ def verify(record):
 
 @pytest.fixture
 def data():
-    selection = select_smallest(RECORDS, RULE, race, verify)
+    selection = select_network(RECORDS, RULE, race, verify)
     facts = {"command": "nasopt search <study> & more", "seed": "1"}
     return ReportInput("test <b>", RECORDS, selection, ImageShape(1, 28, 28), 10, facts)
 
@@ -144,7 +144,7 @@ def open_report(page, tmp_path, data):
 def test_every_figure_draws_in_a_browser(whole, tmp_path, page, chosen):
     if not chosen:
         few = RECORDS[:5]
-        selection = select_smallest(few, RULE, race, verify)
+        selection = select_network(few, RULE, race, verify)
         whole = replace(whole, records=few, selection=selection, inspection=None)
     open_report(page, tmp_path, whole)
     expected = {"front", "volume-trials", "volume-time", "smallest-trials", "curves", "importance"}
@@ -196,10 +196,27 @@ def test_intervals_are_students_and_need_three_seeds():
     interval = scipy.stats.ttest_1samp(accuracies, 0).confidence_interval(0.95)
     assert mean_interval(accuracies) == pytest.approx((interval.low, interval.high))
     assert mean_interval(accuracies[:2]) == (0.755, 0.755)
+    assert mean_interval([0.75], 0.01) == pytest.approx((0.75 - 0.0196, 0.75 + 0.0196), abs=1e-5)
+
+
+def test_a_single_training_on_the_front_has_the_usual_spread():
+    noisy = [
+        make_record(3 * n + i, 1000 + n, a, candidate=make_record(n, 1, 1).candidate, replicate=i)
+        for n, runs in enumerate([(0.70, 0.72, 0.74), (0.70, 0.73, 0.76), (0.1, 0.74, 0.75)])
+        for i, a in enumerate(runs)
+    ]
+    single = make_record(9, 900, 0.8)
+    view = StudyView([*noisy, single], (), (), None, 0.75, 10)
+    (point,) = view.front()
+    assert (point.low, point.high) == pytest.approx(
+        (0.8 - 1.96 * 0.03, 0.8 + 1.96 * 0.03), abs=1e-4
+    )
+    (alone,) = StudyView([*noisy[:3], single], (), (), None, 0.75, 10).front()
+    assert alone.low == alone.high
 
 
 def test_a_report_of_an_empty_study_is_a_report():
     empty = ReportInput(
-        "empty", [], select_smallest([], RULE, race, verify), ImageShape(1, 28, 28), 10, {}
+        "empty", [], select_network([], RULE, race, verify), ImageShape(1, 28, 28), 10, {}
     )
     assert "No trial is complete yet" in render_report(empty)

@@ -82,8 +82,9 @@ class StudyView:
         ]
 
     def front(self) -> list[Point]:
-        """The Pareto front in validation, smallest first."""
-        return [_point(s) for s in self.front_networks()]
+        """The Pareto front in validation, smallest first; means of one or two have the interval of the usual spread."""
+        spread = usual_spread(summarize_candidates(self.records))
+        return [_point(s, spread=spread) for s in self.front_networks()]
 
     def front_networks(self) -> list[CandidateSummary]:
         """The networks of the front, the smallest first."""
@@ -152,21 +153,33 @@ class StudyView:
             yield record.elapsed_s / 60 if by_time else record.number, _point(summary)
 
 
-def mean_interval(accuracies: Sequence[float]) -> tuple[float, float]:
-    """The two-sided 95 % interval of the mean, by Student's t; without width below three seeds.
+def mean_interval(accuracies: Sequence[float], spread: float | None = None) -> tuple[float, float]:
+    """The two-sided 95 % interval of the mean, by Student's t, or below three seeds by the standard deviation ``spread``.
 
-    Of two seeds it is 18 times as wide as they are apart, which says nothing and hides the rest of a figure.
+    Of two seeds the former is 18 times as wide as they are apart, which says nothing and hides the rest of a figure: without
+    ``spread`` the interval has no width then.
     """
-    mean = float(np.mean(accuracies))
-    if len(accuracies) < MIN_SEEDS:
-        return mean, mean
-    error = float(np.std(accuracies, ddof=1)) / np.sqrt(len(accuracies))
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(accuracies) - 1)) * float(error)
+    mean, n = float(np.mean(accuracies)), len(accuracies)
+    if n >= MIN_SEEDS:
+        spread = float(np.std(accuracies, ddof=1))
+        factor = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+    else:
+        factor = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    reach = factor * (spread or 0.0) / float(np.sqrt(n))
     return max(0.0, mean - reach), min(1.0, mean + reach)
 
 
-def _point(summary: CandidateSummary, *, dead: bool = False) -> Point:
-    low, high = mean_interval(summary.accuracies)
+def usual_spread(networks: Sequence[CandidateSummary]) -> float | None:
+    """The median standard deviation of networks that were trained three times or more; None of fewer than three networks.
+
+    It is the median, since some networks die from some seeds.
+    """
+    spreads = [float(np.std(s.accuracies, ddof=1)) for s in networks if s.n_runs >= MIN_SEEDS]
+    return float(np.median(spreads)) if len(spreads) >= MIN_SEEDS else None
+
+
+def _point(summary: CandidateSummary, *, dead: bool = False, spread: float | None = None) -> Point:
+    low, high = mean_interval(summary.accuracies, spread)
     genome, n_runs = str(summary.candidate.genome), summary.n_runs
     mean = summary.val_accuracy
     return Point(summary.number, summary.n_params, mean, genome, low, high, n_runs, dead)
