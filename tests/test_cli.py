@@ -270,7 +270,7 @@ def test_weights_of_an_earlier_choice_are_put_aside(nasopt, study_file):
     assert code == 1
     assert "\nweights " not in out
     assert (folder / "earlier-model.safetensors").read_bytes() == weights
-    code, _, err = nasopt("export", study_file, "--format", "c")
+    code, _, err = nasopt("export", study_file, "--output", folder, "--format", "c")
     assert code == 2
     assert "run 'nasopt verify" in err
 

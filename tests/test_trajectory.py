@@ -73,14 +73,14 @@ def test_killed_at_any_moment_the_table_is_that_of_an_undisturbed_search(
                 driver.send_signal(signal.SIGKILL)
                 kills += 1
         rows = table_of(open_study(plan, database, create=False), plan.space)
-        ended = {str(row) for row in rows if row[1] != "running"}
+        ended = {str(row) for row in rows if row[0].state != "running"}
         assert ended_before <= ended
         ended_before = ended
         if driver.returncode == 0:
             break
     assert kills >= min_kills
     assert len(rows) == n_trials
-    assert {row[1] for row in rows} == {"complete", "pruned"}
+    assert {row[0].state for row in rows} == {"complete", "pruned"}
     for n_workers in (1, 4):
         whole = tmp_path / f"whole-{n_workers}" / "study.db"
         study, _, _ = run(plan, whole, n_trials, n_workers=n_workers)
