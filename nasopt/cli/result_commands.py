@@ -1,6 +1,7 @@
 """The commands on what a search found: verify, floor, report, dashboard."""
 
 import os
+import shlex
 import shutil
 import sys
 from contextlib import suppress
@@ -190,5 +191,7 @@ def _dashboard_command(context: "StudyContext") -> str:
     if shutil.which(program) is None:  # it lies in an environment that is not active
         program = os.path.relpath(Path(sys.executable).with_name(program))
     usual = run_folder(context.study_file, context.settings) / "study.db"
-    elsewhere = "" if context.database == usual else f" --database {context.database}"
-    return f"{program} dashboard {context.study_file}{elsewhere}"
+    words = [program, "dashboard", str(context.study_file)]
+    if context.database != usual:
+        words += ["--database", str(context.database)]
+    return shlex.join(words)

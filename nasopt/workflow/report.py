@@ -1,5 +1,6 @@
 """Reporting: what a study's report tells, gathered as plain data, and written."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -49,7 +50,9 @@ def report_input(context: StudyContext) -> ReportInput:
     settings = context.settings
     records, selection = context.records(), known_selection(context)
     n_trials = max((record.number + 1 for record in records), default=0)
-    where = "" if context.data is None else f" --data {context.data}"
+    study = shlex.quote(str(context.study_file))
+    if context.data is not None:
+        study += f" --data {shlex.quote(context.data)}"
     return ReportInput(
         settings.name,
         records,
@@ -65,8 +68,8 @@ def report_input(context: StudyContext) -> ReportInput:
             **_environments(read_environments(context.open(create=False))),
             "report made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         },
-        command=f"nasopt search {context.study_file}{where} --trials {n_trials}\n"
-        f"nasopt verify {context.study_file}{where}{_options(selection.rule, settings.bar)}",
+        command=f"nasopt search {study} --trials {n_trials}\n"
+        f"nasopt verify {study}{_options(selection.rule, settings.bar)}",
         study_file=context.study_file.read_text(encoding="utf-8"),
         inspection=inspect_chosen(context.weights, context.source, selection.verification),
         importances=accuracy_importances(context.database),
