@@ -149,6 +149,18 @@ def test_the_page_of_10000_trials_loads_in_five_seconds(plan, tmp_path, free_por
     assert seconds < 5, f"10,000 trials: {seconds:.1f} s to the study's page"
 
 
+def test_importances_of_a_large_study_are_those_of_what_is_shown(
+    plan, tmp_path, free_port, monkeypatch
+):
+    monkeypatch.setattr("nasopt.search.viewer.MAX_FULL_TRIALS", 100)
+    write_large_study(plan, tmp_path / "study.db", 200)
+    with serving(tmp_path / "study.db", free_port) as address:
+        api = address.replace("/dashboard/", "/api/")
+        with urllib.request.urlopen(f"{api}/param_importances", timeout=30) as answer:
+            found = json.loads(answer.read())["param_importances"]
+    assert {p["name"] for p in found[0]} == {"depth", "final_activation"}
+
+
 def test_the_server_reads_a_change_and_nothing_else(plan, tmp_path):
     database = tmp_path / "study.db"
     study, _ = write_large_study(plan, database, 12)

@@ -54,6 +54,21 @@ class ViewerStorage(RDBStorage):
                 self._trials, self._state = trials, state
             return [t for t in self._trials if states is None or t.state in states]
 
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        """The trials that Optuna's cache, which importances are computed through, does not have yet."""
+        trials = self.get_all_trials(study_id, states=states)
+        return [
+            t
+            for t in trials
+            if t._trial_id > trial_id_greater_than or t._trial_id in included_trial_ids
+        ]
+
 
 def _file_state(database: Path) -> tuple[tuple[int, int], ...]:
     """What changes with every commit: time and size of the database and of its log."""
