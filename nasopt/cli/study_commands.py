@@ -60,11 +60,9 @@ def search(
         seconds = parse_duration(budget) if budget else None
     except ValueError as error:
         raise SettingsError(f"--budget: {error}") from error
-    # Trials that are asked for are not cut short by the study file's budget.
-    limits = Limits(
-        seconds if budget or trials else chosen.budget,
-        trials or (None if budget else chosen.max_trials),
-    )
+    # What is asked for is not cut short by the limits of the study file.
+    asked = Limits(seconds, trials)
+    limits = asked if budget or trials else Limits(chosen.budget, chosen.max_trials)
     with _stop_on_signal() as stop, SearchDisplay(err, limits, quiet=quiet or as_json) as display:
         outcome = workflow.run_search(
             context, limits, workflow.Pool(workers, ray), stop, display.update

@@ -119,12 +119,13 @@ class Proposer(Generic[C]):
         if self.strategy.optimism is not None and len(known) >= self._n_start:
             model = self._learner.fit(ledger)
             accuracies = model.accuracies(model.process.mean(ledger.features[known]))
-        pool = tuple(candidates[i] for i in self._select(sizes, accuracies, None))
+        losses = np.column_stack((sizes, -accuracies))
+        ranks = non_dominated_ranks(losses)
+        pool = tuple(candidates[i] for i in self._select(losses, ranks))
         near_bar = pool
         if self.problem.bar is not None:
-            near_bar = tuple(
-                candidates[i] for i in self._select(sizes, accuracies, self.problem.bar)
-            )
+            constrained = _constrain(ranks, self.problem.bar - accuracies)
+            near_bar = tuple(candidates[i] for i in self._select(losses, constrained))
         cap = self._cap(sizes, accuracies)
         seen = frozenset(ledger.rows)
         return Belief(candidates, sizes, accuracies, seen, pool, near_bar, model, cap)
@@ -185,16 +186,10 @@ class Proposer(Generic[C]):
                     break
         return children
 
-    def _select(self, sizes: Array, accuracies: Array, bar: float | None) -> NDArray[np.int_]:
-        """A pool: the best by domination, with a bar by constrained domination, then the loneliest."""
-        if not len(sizes):
-            return np.zeros(0, dtype=int)
-        losses = np.column_stack((sizes, -accuracies))
-        ranks = non_dominated_ranks(losses)
-        if bar is not None:
-            misses = bar - accuracies
-            late = misses > 0
-            ranks[late] = ranks.max() + 1 + np.argsort(np.argsort(misses[late], kind="stable"))
+    def _select(self, losses: Array, ranks: NDArray[np.int_]) -> NDArray[np.int_]:
+        """A pool: the best by rank, then the loneliest."""
+        if not len(ranks):
+            return ranks
         alone = np.zeros(len(ranks))
         last = np.sort(ranks)[: self.strategy.pool_size][-1]
         alone[ranks == last] = crowding_distance(losses[ranks == last])
@@ -253,3 +248,12 @@ class Proposer(Generic[C]):
             return np.zeros(0), np.zeros((0, n_features))
         sizes, features = zip(*(self._describe(c) for c in candidates), strict=True)
         return np.array(sizes), np.stack(features)
+
+
+def _constrain(ranks: NDArray[np.int_], misses: Array) -> NDArray[np.int_]:
+    """Ranks by constrained domination: what misses the bar comes last, in the order of how much it misses."""
+    constrained, late = ranks.copy(), misses > 0
+    if late.any():
+        order = np.argsort(np.argsort(misses[late], kind="stable"))
+        constrained[late] = ranks.max() + 1 + order
+    return constrained
