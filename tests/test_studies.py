@@ -196,7 +196,10 @@ def test_the_share_of_time_is_counted_to_what_the_other_had_in_its_budget():
         "slow": {"1": [(50.0, 1600, 0.79), (120.0, 800, 0.99)]},
         "good": {"1": [(50.0, 790, 0.99)]},
     }
-    assert bench_real.shares(runs, 100.0) == {"slow": {"1": 0.04}, "good": {"1": None}}
+    shares = bench_real.all_shares(runs, 100.0, 0.75)
+    assert shares["hypervolume"] == {"slow": {"1": 0.04}, "good": {"1": None}}
+    assert shares["smallest"] == {"slow": {"1": 0.04}, "good": {"1": None}}
+    assert bench_real.all_shares(runs, 100.0, 0.95)["smallest"]["good"] == {"1": None}
     assert bench_real.smallest(runs["nasopt"]["1"][:2], 0.75) == 1500
     assert bench_real.smallest(runs["nasopt"]["1"], 0.95) == 3000
 
