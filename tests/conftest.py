@@ -117,6 +117,11 @@ def plan():
     return make_plan()
 
 
+@pytest.fixture
+def database(tmp_path):
+    return tmp_path / "runs" / "study.db"
+
+
 def make_record(number, n_params, accuracy, genome="RC 1 1 relu;RC 1 1 relu;FL relu;", **changes):
     """A completed trial with that size and accuracy, whatever its genome."""
     evaluation = Evaluation(accuracy, accuracy, (accuracy,), dead=False, duration_s=1.0)

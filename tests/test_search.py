@@ -1,30 +1,24 @@
 """The search on a table: real Optuna, real SQLite, no training."""
 
-import json
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
 
 from nasopt.candidates import pareto_front
-from nasopt.errors import DataError, SearchStoppedError, StudyError, StudyLockedError
+from nasopt.errors import DataError, SearchStoppedError
 from nasopt.records import SeedResult, Verification
 from nasopt.search.archive import open_connection, read_trials
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.progress import summarize
 from nasopt.search.samplers import SAMPLERS
-from nasopt.search.storage import database_errors, driver_lock, open_storage, storage_url
+from nasopt.search.storage import storage_url
 from nasopt.search.study import (
     open_study,
     read_database,
@@ -33,15 +27,8 @@ from nasopt.search.study import (
     working_copy,
     write_verification,
 )
-from nasopt.workflow import open_context
-from nasopt.workflow.context import driving
 from tests.conftest import TableEvaluator
 from tests.table_search import run, table_of
-
-
-@pytest.fixture
-def database(tmp_path):
-    return tmp_path / "runs" / "study.db"
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -127,35 +114,6 @@ def test_a_search_begins_with_the_networks_it_is_given(plan, database, sampler):
     if sampler == "nsga2":
         whole, _, _ = run(begun, database.with_name("whole.db"), 12, n_workers=1)
         assert table_of(whole, plan.space) == table_of(study, plan.space)
-
-
-def test_a_driver_that_died_while_it_made_the_study_is_no_obstacle(plan, database, monkeypatch):
-    whole = optuna.Study.set_user_attr
-    for n_written in range(2):
-        written = []
-
-        def dying(self, key, value, written=written, n_written=n_written):
-            if len(written) == n_written:
-                raise KeyboardInterrupt
-            written.append(key)
-            whole(self, key, value)
-
-        path = database.with_name(f"{n_written}.db")
-        monkeypatch.setattr(optuna.Study, "set_user_attr", dying)
-        with pytest.raises(KeyboardInterrupt):
-            open_study(plan, path, create=True)
-        monkeypatch.setattr(optuna.Study, "set_user_attr", whole)
-        run(plan, path, 2)
-
-
-def test_a_study_that_is_driven_is_not_even_made_by_another(tmp_path):
-    file = tmp_path / "study.toml"
-    file.write_text('name = "locked"\nbar = 0.75\n')
-    context = open_context(file)
-    context.folder.mkdir(parents=True)
-    with driver_lock(context.database), pytest.raises(StudyLockedError), driving(context):
-        pass
-    assert not context.database.exists()
 
 
 def test_a_known_candidate_is_never_trained_again(plan, database):
@@ -271,141 +229,6 @@ def test_time_is_counted_over_all_runs_of_a_study(plan, database):
     # Time counts up to the end of the last trial, which may lie a little before the limit.
     assert 1 < n_trials[0] <= n_trials[1] <= n_trials[0] + 1
     assert n_trials[2] == n_trials[1]
-
-
-def test_a_second_driver_is_told_who_holds_the_study(plan, database):
-    study, _, _ = run(plan, database, 1)
-    with driver_lock(database):
-        holder = json.loads(database.with_name("study.db.driver.json").read_text())
-        assert holder["pid"] == os.getpid()
-        with (
-            pytest.raises(
-                StudyLockedError,
-                match=rf"driven by process {os.getpid()} on .* since .*; wait for it, or end it",
-            ),
-            driver_lock(database),
-        ):
-            pass
-    with driver_lock(database):
-        pass
-    del study
-
-
-def test_a_study_with_other_settings_is_refused(plan, database):
-    run(plan, database, 1)
-    with pytest.raises(StudyError, match=r"other settings \(seed was 7, is 8\); undo the change"):
-        open_study(replace(plan, identity={"seed": 8}), database, create=True)
-    with pytest.raises(
-        StudyError, match=r"holds the study 'table', not 'other'; choose another file"
-    ):
-        open_study(replace(plan, name="other"), database, create=True)
-
-
-def test_a_study_of_another_format_is_refused(plan, database):
-    study, _, _ = run(plan, database, 1)
-    study.set_user_attr("nasopt:format", 99)
-    with pytest.raises(StudyError, match="has study format 99, this nasopt writes format 1"):
-        open_study(plan, database, create=True)
-
-
-def test_a_study_of_another_optuna_is_refused(plan, database):
-    study, _, _ = run(plan, database, 1)
-    with open_storage(database, create=False).engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'v9.9.9'")
-    del study
-    with pytest.raises(StudyError, match="written by another version of Optuna"):
-        open_study(plan, database, create=True)
-
-
-def test_files_that_are_no_study(plan, tmp_path):
-    with pytest.raises(StudyError, match="there is no study at .* run 'nasopt search' first"):
-        open_study(plan, tmp_path / "absent.db", create=False)
-    text = tmp_path / "text.db"
-    text.write_text("hello, this is no database")
-    with pytest.raises(StudyError, match="it is not an SQLite database"):
-        open_study(plan, text, create=True)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StudyError, match="cannot make the folder"):
-        open_study(plan, tmp_path / "file" / "study.db", create=True)
-
-
-@pytest.fixture
-def unprivileged():
-    """A folder of mode 755, and what makes this process an ordinary user without rights to it."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    folder.chmod(0o755)
-
-    @contextmanager
-    def drop_rights():
-        folder.chmod(0o555)
-        if os.geteuid() == 0:
-            os.seteuid(65534)
-            try:
-                yield
-            finally:
-                os.seteuid(0)
-        else:
-            yield
-        folder.chmod(0o755)
-
-    yield folder, drop_rights
-    folder.chmod(0o755)
-    shutil.rmtree(folder)
-
-
-def test_a_folder_without_write_access_says_so(plan, unprivileged):
-    folder, drop_rights = unprivileged
-    with drop_rights(), pytest.raises(StudyError, match="cannot make the folder .*--database"):
-        open_study(plan, folder / "runs" / "study.db", create=True)
-    with drop_rights(), pytest.raises(StudyError, match="is not writable .*--database"):
-        open_study(plan, folder / "study.db", create=True)
-    run(plan, folder / "study.db", 2)
-
-    def drive():
-        open_study(plan, folder / "study.db", create=True)
-        with driver_lock(folder / "study.db"):
-            pass
-
-    with drop_rights(), pytest.raises(StudyError, match=r"not writable|cannot write in"):
-        drive()
-    study, _, _ = run(plan, folder / "study.db", 3)
-    assert len(study.trials) == 3
-
-
-def test_a_damaged_database_is_named(plan, database):
-    study, _, _ = run(plan, database, 5)
-    study._storage.remove_session()
-    del study
-    content = bytearray(database.read_bytes())
-    content[4096:] = b"\\xff" * (len(content) - 4096)
-    database.write_bytes(bytes(content))
-    for suffix in ("-wal", "-shm"):
-        database.with_name(database.name + suffix).unlink(missing_ok=True)
-    with pytest.raises(StudyError, match="damaged or not a study"):
-        open_study(plan, database, create=True)
-
-
-def test_a_full_disk_stops_the_search_and_loses_nothing(plan, database):
-    study, _, _ = run(plan, database, 5)
-    before = table_of(study, plan.space)
-
-    def run_on_a_full_disk():
-        with (
-            database_errors(database),
-            working_copy(study, database) as copy,
-            ThreadPoolExecutor(1) as executor,
-        ):
-            connection = copy._storage._connection
-            pages = connection.execute("PRAGMA page_count").fetchone()[0]
-            connection.execute(f"PRAGMA max_page_count = {pages + 1}")
-            driver = SearchDriver(copy, plan, TableEvaluator(), executor, 1)
-            driver.run(Limits(trials=500), threading.Event())
-
-    with pytest.raises(StudyError, match=r"the disk is full .*; free some space and run the same"):
-        run_on_a_full_disk()
-    study, progress, _ = run(plan, database, 40)
-    assert table_of(study, plan.space)[:5] == before
-    assert progress.n_trained + progress.n_duplicates == 40
 
 
 def test_verifications_are_kept_in_the_study(plan, database):
