@@ -149,6 +149,20 @@ def test_the_page_of_10000_trials_loads_in_five_seconds(plan, tmp_path, free_por
     assert seconds < 5, f"10,000 trials: {seconds:.1f} s to the study's page"
 
 
+def test_a_large_study_comes_in_pieces_that_grow(plan, tmp_path, free_port, monkeypatch):
+    monkeypatch.setattr("nasopt.search.viewer.FIRST_ANSWER", 10)
+    write_large_study(plan, tmp_path / "study.db", 50)
+    answers, after = [], 0
+    with serving(tmp_path / "study.db", free_port) as address:
+        api = address.replace("/dashboard/", "/api/")
+        while after < 50:
+            with urllib.request.urlopen(f"{api}?after={after}", timeout=30) as answer:
+                answers.append([t["number"] for t in json.load(answer)["trials"]])
+            after += len(answers[-1])
+    assert [len(numbers) for numbers in answers] == [10, 10, 20, 10]
+    assert [number for numbers in answers for number in numbers] == list(range(50))
+
+
 def test_importances_of_a_large_study_are_those_of_what_is_shown(
     plan, tmp_path, free_port, monkeypatch
 ):

@@ -2,7 +2,8 @@
 
 Optuna's storage takes most of the time of a page, and takes it again every ten seconds. This one reads the tables as a driver
 does, and only after a change. Of a large study the parameters of single layers are left out: the genome says them in a word,
-and with them a page of 10,000 trials is 57 MB.
+and with them a page of 10,000 trials is 57 MB. And the page gets a large study piece by piece, so that it opens with the first
+and grows with every poll.
 """
 
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Container
 from contextlib import closing
 from pathlib import Path
 from socketserver import ThreadingMixIn
+from typing import SupportsIndex, overload
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from optuna.artifacts import FileSystemArtifactStore
@@ -23,8 +25,28 @@ from nasopt.search.extras import artifact_folder
 from nasopt.search.storage import BUSY_TIMEOUT_S, database_errors, storage_url
 
 MAX_FULL_TRIALS = 3000
+FIRST_ANSWER = 1000  # trials; each takes Chromium and the server about a millisecond
 KEPT_PARAMS = ("depth", "final_activation", "lr", "lr_decay")
 DROPPED_ATTRS = ("curve", "stop_below")
+
+
+class TrialPages(list[FrozenTrial]):
+    """Trials whose slices are short.
+
+    optuna-dashboard answers with ``trials[after:]``, and its page asks every ten seconds for those after what it has. It gets
+    as many again, ``FIRST_ANSWER`` at least: 10,000 trials are there with the fifth answer.
+    """
+
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> FrozenTrial: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> list[FrozenTrial]: ...
+    def __getitem__(self, index: SupportsIndex | slice, /) -> FrozenTrial | list[FrozenTrial]:
+        """The trial at ``index``, or the first of the slice ``index``."""
+        if isinstance(index, slice):
+            after = index.indices(len(self))[0]
+            return super().__getitem__(index)[: max(FIRST_ANSWER, after)]
+        return super().__getitem__(index)
 
 
 class ViewerStorage(RDBStorage):
@@ -43,7 +65,7 @@ class ViewerStorage(RDBStorage):
         deepcopy: bool = True,  # noqa: ARG002, FBT001, FBT002 - as Optuna declares it
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
-        """All trials, those of a large study without what is left out; not to be changed."""
+        """All trials, in pages, those of a large study without what is left out; not to be changed."""
         with self._lock:
             state = _file_state(self._database)
             if state != self._state:
@@ -52,7 +74,7 @@ class ViewerStorage(RDBStorage):
                 if len(trials) > MAX_FULL_TRIALS:
                     trials = [_lighten(trial) for trial in trials]
                 self._trials, self._state = trials, state
-            return [t for t in self._trials if states is None or t.state in states]
+            return TrialPages(t for t in self._trials if states is None or t.state in states)
 
     def _get_trials(
         self,
