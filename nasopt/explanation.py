@@ -1,6 +1,7 @@
 """Why a network was chosen, what its size bought, and why others were not: in words."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,9 +11,18 @@ from nasopt.records import Race, TrialRecord, Verification
 
 STEP = 100  # parameters
 ERROR = 0.05
+ROUNDING = 1e-9
 SEARCH_LONGER = (
     "search longer ('nasopt search STUDY --budget 2h', counted from the study's beginning)"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a walk through candidates spent of its confidence: the error of the last race, and ``n_tested`` networks opened on test."""
+
+    level: float
+    n_tested: int
 
 
 def explain_choice(
@@ -20,16 +30,13 @@ def explain_choice(
     chosen: CandidateSummary,
     race: Race,
     verification: Verification,
-    title: str = "the smallest",
-    level: float = ERROR,
+    spent: Spent,
+    title: str,
 ) -> list[str]:
-    """Why ``chosen``, ``title`` of all, is the answer, and what a smaller or larger network would have given.
-
-    ``level`` is the error that its race was allowed, of all that may be raced together.
-    """
+    """Why ``chosen``, ``title`` of all, is the answer, and what a smaller or larger network would have given."""
     networks = summarize_candidates(records)
     n_tests = len(verification.seeds)
-    low, _ = pass_rate_bounds(verification.n_passed, n_tests, ERROR)
+    low, _ = pass_rate_bounds(verification.n_passed, n_tests, ERROR / spent.n_tested)
     n_tried = len({r.candidate.genome for r in records if r.evaluation is not None})
     n_smaller = len(
         {
@@ -39,11 +46,11 @@ def explain_choice(
         }
     )
     reasons = [
-        f"Of {n_tried} distinct architectures trained, {n_smaller} of them at or below its size, it is {title} that won its race in "
-        f"validation: {race.n_above(verification.bar)} of {len(race.accuracies)} fresh seeds above {verification.bar:.1%}, mean {race.mean:.2%} "
-        f"(at least {lower_bound(race.accuracies, level):.2%}, with 95% confidence in all that may be raced together).",
-        f"On test, trained on all training images, it holds: {verification.n_passed} of {n_tests} seeds above the bar (with 95% confidence at "
-        f"least {low:.0%} of all seeds), mean {verification.mean:.2%}, standard deviation {verification.sd:.2%}, "
+        f"Of {n_tried} distinct architectures trained, {n_smaller} of them at or below its size, it is {title} that won its race and held on test.",
+        f"In its race, on validation, {race.n_above(verification.bar)} of {len(race.accuracies)} fresh seeds were above {verification.bar:.1%}, mean {race.mean:.2%} "
+        f"(at least {lower_bound(race.accuracies, spent.level):.2%}, with 95% confidence in all that this walk may race together).",
+        f"On test, trained on all training images, {verification.n_passed} of {n_tests} seeds were above the bar (with 95% confidence at "
+        f"least {low:.0%} of all seeds{_opened(spent.n_tested)}), mean {verification.mean:.2%}, standard deviation {verification.sd:.2%}, "
         f"lowest {min(verification.accuracies):.2%}.{_explain_test_error(verification)}",
         f"The weights are those of its seed {verification.first_passed.replicate}, the first one above the bar: "
         f"{verification.first_passed.test_accuracy:.2%} on test.",
@@ -53,12 +60,16 @@ def explain_choice(
         best = max(smaller, key=lambda s: (s.val_accuracy, -s.n_params))
         nearest = max(smaller, key=lambda s: (s.n_params, s.val_accuracy))
         reasons.append(
-            f"The next smaller one, with {nearest.n_params:,} parameters, scored {_against(nearest.val_accuracy, verification.bar)} in the search "
+            f"The next smaller one trained to the end, with {nearest.n_params:,} parameters, scored {_against(nearest.val_accuracy, verification.bar)} in the search "
             f"({_runs(nearest)}); the best of all smaller ones, with {best.n_params:,}, {_against(best.val_accuracy, verification.bar)} ({_runs(best)})."
         )
     else:
-        reasons.append("No smaller network was tried.")
+        reasons.append("No smaller network was trained to the end.")
     return [*reasons, *_explain_trade_off(front_of(networks), chosen)]
+
+
+def _opened(n_tested: int) -> str:
+    return "" if n_tested == 1 else f", in all {n_tested} networks opened on test"
 
 
 def _explain_test_error(verification: Verification) -> str:
@@ -83,7 +94,7 @@ def _explain_trade_off(front: Sequence[CandidateSummary], chosen: CandidateSumma
     """What the last parameters bought and the next would, by the accuracies of the search."""
     reasons = []
     before = [s for s in front if s.n_params <= chosen.n_params - STEP]
-    if before:
+    if before and before[-1].val_accuracy < chosen.val_accuracy:
         reasons.append(
             f"The last {chosen.n_params - before[-1].n_params:,} parameters bought "
             f"{100 * (chosen.val_accuracy - before[-1].val_accuracy):.2f} points of validation accuracy in the search."
@@ -110,9 +121,9 @@ def _explain_trade_off(front: Sequence[CandidateSummary], chosen: CandidateSumma
 
 
 def find_knee(front: Sequence[CandidateSummary]) -> CandidateSummary | None:
-    """The member farthest above the line from the front's smallest to its largest; None of fewer than three.
+    """The member farthest above the line from the front's smallest to its largest; None if none is above it.
 
-    Sizes are taken by their logarithms.
+    Sizes are taken by their logarithms. The two ends are on the line.
 
     References:
         Das (1999), On characterizing the "knee" of the Pareto curve.
@@ -123,16 +134,19 @@ def find_knee(front: Sequence[CandidateSummary]) -> CandidateSummary | None:
     accuracies = np.array([s.val_accuracy for s in front])
     along = (sizes - sizes[0]) / (sizes[-1] - sizes[0])
     above = accuracies - (accuracies[0] + along * (accuracies[-1] - accuracies[0]))
-    return front[int(np.argmax(above))]
+    highest = 1 + int(np.argmax(above[1:-1]))
+    return front[highest] if above[highest] > ROUNDING else None
 
 
-def explain_race(race: Race, bar: float, verdict: RaceVerdict) -> str:
+def explain_race(race: Race, bar: float, verdict: RaceVerdict, min_pass_rate: float) -> str:
     """Why a network was not accepted in its race."""
     n = len(race.accuracies)
     seen = f"mean {_against(race.mean, bar)}, over {n} fresh seeds, {race.n_above(bar)} of them above it"
     text = f"The network with {race.n_params:,} parameters of trial {race.number} "
     if verdict == "dropped":
         return f"{text}was dropped in its race, as too bad or without a fair chance left: {seen}."
+    if race.n_above(bar) < min_pass_rate * n:
+        return f"{text}has too few seeds above the bar, {min_pass_rate:.0%} are asked for: {seen}."
     return f"{text}is too close to the bar to be sure of: {seen}."
 
 

@@ -117,7 +117,8 @@ def race_floor(
             log.add_seed(genome, race.accuracies[-1])
 
         race = run_race(start, own, work.study_seed, work.evaluator, work.executor, keep)
-        races.append((race, own.judge(race.accuracies)))
+        verdict, n_used = own.decide(race.accuracies)
+        races.append((replace(race, accuracies=race.accuracies[:n_used]), verdict))
     return tuple(races)
 
 

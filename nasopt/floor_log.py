@@ -1,9 +1,10 @@
 """The file of a floor: one JSON object a line, so that whatever ends a floor loses at most the trainings in flight.
 
-The first line holds the limits and the stop rule; each further one a genome's training, or one seed of a race.
+The first line holds the limits, the study and the stop rule; each further one a genome's training, or one seed of a race.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,21 +45,25 @@ class FloorEntry:
 class FloorLog:
     """A floor's file, opened to go on with.
 
-    ``limits`` and ``rule`` are those that the floor began with: a study that has grown since changes neither.
+    ``limits``, ``study`` and ``rule`` are those that the floor began with: a study that has grown since changes none of them.
     ``races`` holds the accuracies of a genome's race, in the order of its seeds.
     """
 
-    def __init__(self, path: Path, limits: FloorLimits, rule: StopRule) -> None:
-        """Opens the file at ``path``, or makes it for ``limits`` and ``rule``.
+    def __init__(
+        self, path: Path, limits: FloorLimits, study: Mapping[str, Any], rule: StopRule
+    ) -> None:
+        """Opens the file at ``path``, or makes it for ``limits``, ``rule`` and a ``study`` by its identity.
 
         Raises:
-            StudyError: if it holds a floor within other limits, or cannot be read.
+            StudyError: if it holds a floor within other limits or of another study, or cannot be read.
             OutputError: if it cannot be written.
         """
         self.path = path
         self.entries: list[FloorEntry] = []
         self.races: dict[str, list[float]] = {}
-        rows = _read(path) or [{"limits": asdict(limits), "stop_below": rule.minimum}]
+        rows = _read(path) or [
+            {"limits": asdict(limits), "study": dict(study), "stop_below": rule.minimum}
+        ]
         self.limits = _limits(rows[0], path)
         self.rule = StopRule(tuple(rows[0]["stop_below"]))
         if self.limits != limits:
@@ -66,6 +71,12 @@ class FloorLog:
                 f"{path} holds a floor within other limits ({self.limits}, asked for were {limits}); "
                 "give the same, or move the file away"
             )
+        for name, now in study.items():
+            then = rows[0].get("study", {}).get(name)
+            if then != now:
+                raise StudyError(
+                    f"{path} holds a floor of another study ({name} was {then!r}, is {now!r} now); move the file away to begin anew"
+                )
         for row in rows[1:]:
             self._take(row)
         # Whole again: what a killed process left half written would spoil the next line.

@@ -56,16 +56,26 @@ class RaceRule:
         return (*sizes, self.n_seeds)
 
     def judge(self, accuracies: Sequence[float]) -> RaceVerdict:
-        """How the race stands after ``accuracies``.
+        """How the race stands after ``accuracies``; see :meth:`decide`."""
+        return self.decide(accuracies)[0]
+
+    def decide(self, accuracies: Sequence[float]) -> tuple[RaceVerdict, int]:
+        """The verdict, and how many of ``accuracies`` it took: that of the first round to decide.
 
         A race is ``open`` until a round is full, and as long as more seeds may decide it; a network that was
-        neither accepted nor dropped after the last one is ``undecided``.
+        neither accepted nor dropped after the last one is ``undecided``. Seeds beyond, which a race by another rule may have
+        trained, change nothing.
         """
-        n = max((n for n in self.rounds if n <= len(accuracies)), default=0)
-        if n == 0:
-            return "open"
-        seen = np.array(accuracies[:n])
-        n_passed = int(np.sum(seen > self.bar))
+        for n in self.rounds:
+            if n > len(accuracies):
+                break
+            verdict = self._judge_round(np.array(accuracies[:n]))
+            if verdict != "open":
+                return verdict, n
+        return "open", len(accuracies)
+
+    def _judge_round(self, seen: np.ndarray) -> RaceVerdict:
+        n, n_passed = len(seen), int(np.sum(seen > self.bar))
         if (
             n == self.n_seeds
             and n_passed >= self.min_pass_rate * n

@@ -8,6 +8,7 @@ from nasopt.candidates import CandidateSummary, front_of, summarize_candidates
 from nasopt.errors import SettingsError
 from nasopt.explanation import (
     SEARCH_LONGER,
+    Spent,
     explain_choice,
     explain_contradicted,
     explain_no_candidate,
@@ -101,7 +102,7 @@ _TITLES: dict[Order, str] = {
 class Selection:
     """The outcome: the network and its verification if one was chosen, all that were tried, and why.
 
-    ``races`` are those of the walk, in order; ``verifications`` those opened on test, the chosen one last.
+    ``races`` are those of the walk, in order; ``verifications`` those decided on test, the chosen one last.
     """
 
     rule: SelectionRule
@@ -163,30 +164,35 @@ def select_network(
     a choice.
     """
     races: list[Race] = []
-    tested: list[Verification] = []
+    tested: list[Verification] = []  # and decided
     reasons: list[str] = []
     candidates = list_candidates(records, rule)
     for position, network in enumerate(candidates[: rule.max_candidates], start=1):
-        races.append(race(network, position))
-        verdict = rule.race(position).judge(races[-1].accuracies)
+        ran = race(network, position)
+        verdict, n_used = rule.race(position).decide(ran.accuracies)
+        races.append(replace(ran, accuracies=ran.accuracies[:n_used]))
         if verdict == "accepted":
             verification = verify(network)
-            tested.append(replace(verification, seeds=verification.seeds[: rule.n_seeds]))
-            if rule.passes(tested[-1]):
+            verification = replace(verification, seeds=verification.seeds[: rule.n_seeds])
+            if rule.passes(verification):
+                tested.append(verification)
                 title = _TITLES[rule.order].format(under=rule.under)
-                level = rule.race(position).level
-                choice = explain_choice(records, network, races[-1], tested[-1], title, level)
+                level, n_tested = rule.race(position).level, len(tested)
+                choice = explain_choice(
+                    records, network, races[-1], verification, Spent(level, n_tested), title
+                )
                 return Selection(rule, network, tuple(races), tuple(tested), (*choice, *reasons))
-            if rule.is_decided(tested[-1]):
-                reasons.append(explain_contradicted(tested[-1]))
+            if rule.is_decided(verification):
+                tested.append(verification)
+                reasons.append(explain_contradicted(verification))
                 continue
         if verdict in {"open", "accepted"}:
             reasons.append(
                 f"The next candidate, trial {network.number} with {network.n_params:,} parameters and "
-                f"{network.val_accuracy:.2%} in validation, is not verified yet; run 'nasopt verify'."
+                f"{network.val_accuracy:.2%} in validation, is not verified yet; run 'nasopt verify', with the options that it had."
             )
             return Selection(rule, None, tuple(races), tuple(tested), tuple(reasons))
-        reasons.append(explain_race(races[-1], rule.bar, verdict))
+        reasons.append(explain_race(races[-1], rule.bar, verdict, rule.min_pass_rate))
     if not candidates:
         limit = "" if rule.under is None else f" of at most {rule.under:,} parameters"
         reasons.append(explain_no_candidate(records, rule.bar, rule.margin, limit))

@@ -18,6 +18,7 @@ from nasopt.records import TO_THE_END, Evaluation, StopRule
 
 LIMITS = FloorLimits(900, 2, (1, 8), (1, 5), 100_000, ("relu", "swish"), 0.03, 0.1)
 RULE = StopRule((0.5,))
+STUDY = {"bar": 0.75, "seed": 1}
 RACE = RaceRule(0.75, n_seeds=8)
 GENOMES = [
     Genome.parse(f"RC 1 {k} {a};RC 1 1 {a};FL {a};") for k in (1, 2, 3) for a in LIMITS.activations
@@ -52,7 +53,7 @@ def evaluator():
 
 
 def run(path, evaluator, *, races=True):
-    log = FloorLog(path, LIMITS, RULE)
+    log = FloorLog(path, LIMITS, STUDY, RULE)
     with ThreadPoolExecutor(2) as executor:
         work = FloorWork(evaluator, executor, 2, 1, lambda genome: len(str(genome)))
         list(train_floor(GENOMES, log, work))
@@ -96,14 +97,18 @@ def test_wherever_it_was_killed_it_goes_on_and_comes_to_the_same(tmp_path, evalu
 def test_limits_and_rule_are_those_it_was_begun_with(tmp_path):
     path = tmp_path / "floor.jsonl"
     assert read_limits(path) is None
-    FloorLog(path, LIMITS, RULE).add_entry(FloorEntry("g", 800, 0.3, 1, stopped=True))
-    again = FloorLog(path, LIMITS, TO_THE_END)
+    FloorLog(path, LIMITS, STUDY, RULE).add_entry(FloorEntry("g", 800, 0.3, 1, stopped=True))
+    again = FloorLog(path, LIMITS, STUDY, TO_THE_END)
     assert (again.rule, read_limits(path)) == (RULE, LIMITS)
     assert again.entries == [FloorEntry("g", 800, 0.3, 1, stopped=True)]
     with pytest.raises(
         StudyError, match="holds a floor within other limits .* move the file away"
     ):
-        FloorLog(path, replace(LIMITS, lr=0.1), RULE)
+        FloorLog(path, replace(LIMITS, lr=0.1), STUDY, RULE)
+    with pytest.raises(
+        StudyError, match=r"of another study \(bar was 0.75, is 0.8 now\); move the file away"
+    ):
+        FloorLog(path, LIMITS, STUDY | {"bar": 0.8}, RULE)
     path.write_text('{"limits": {"below": 900}, "stop_below": []}\n')
     with pytest.raises(StudyError, match="not a floor of this version .* move the file away"):
         read_limits(path)
@@ -132,7 +137,7 @@ def test_a_training_without_a_result_stops_nothing_but_a_dead_worker_does(tmp_pa
 
 
 def test_a_full_disk_is_said(tmp_path):
-    log = FloorLog(tmp_path / "floor.jsonl", LIMITS, RULE)
+    log = FloorLog(tmp_path / "floor.jsonl", LIMITS, STUDY, RULE)
     log.path.unlink()
     log.path.mkdir()
     with pytest.raises(OutputError, match="cannot write .*; free some space or mend"):

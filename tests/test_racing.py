@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import binomtest, t, ttest_1samp
 
 from nasopt.racing import RaceRule, lower_bound, pass_rate_bounds, upper_bound
 
@@ -33,7 +33,7 @@ def test_what_dies_is_not_accepted_however_good_the_rest():
 
 
 def test_what_is_too_close_to_the_bar_stays_undecided():
-    close = [0.74, 0.76] * 2 + [0.752] * 12
+    close = [0.752] * 12 + [0.74, 0.76] * 2
     assert lower_bound(close, RULE.level) < 0.75 < np.mean(close)
     assert RULE.judge(close) == "undecided"
 
@@ -43,6 +43,26 @@ def test_the_error_is_spent_over_all_networks():
         levels = [RaceRule(0.75, position=k, n_candidates=n).level for k in range(1, n + 1)]
         assert levels == sorted(levels, reverse=True)
         assert sum(levels) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("position", [1, 4, 30])
+def test_the_error_goes_down_with_the_position_and_decides(position):
+    rule = RaceRule(0.75, n_seeds=16, position=position)
+    assert rule.level * position == pytest.approx(RaceRule(0.75).level)
+    seeds = np.array([0.76, 0.761] * 6 + [0.76] + [0.73] * 3)  # 13 of 16 above the bar are enough
+    spread = seeds.std(ddof=1) / 4
+    for factor, verdict in ((1.05, "accepted"), (0.95, "undecided")):  # of the distance asked for
+        mean = 0.75 - factor * t.ppf(rule.level, 15) * spread
+        assert rule.judge(seeds + mean - seeds.mean()) == verdict
+
+
+def test_the_first_round_that_decides_is_the_last_one_looked_at():
+    bad_start = [0.74, 0.741, 0.739, 0.74, *[0.77, 0.78] * 22]
+    rule = RaceRule(0.75)
+    assert rule.decide(bad_start[:4]) == ("dropped", 4)
+    assert rule.decide(bad_start) == ("dropped", 4)
+    assert RULE.decide([*GOOD, 0.1, 0.1]) == ("accepted", 16)
+    assert RULE.decide(GOOD[:9]) == ("open", 9)
 
 
 def test_a_race_that_can_hardly_be_won_is_given_up():

@@ -142,5 +142,7 @@ def test_a_race_is_the_same_with_any_number_of_workers_and_after_an_interruption
     assert 0.0 in races[0].accuracies  # one of its seeds diverged
     assert rule.judge(races[0].accuracies) != "open"
     seeds = [trial_seed(4, CANDIDATE.genome, i, "race") for i in range(16)]
+    for others in ("search", "final"):  # fresh: neither the search nor the test knows them
+        assert not set(seeds) & {trial_seed(4, CANDIDATE.genome, i, others) for i in range(60)}
     expected = [0.0 if s % 11 == 0 else 0.76 + s % 7 / 1000 for s in seeds]
     assert races[0].accuracies == tuple(expected[: len(races[0].accuracies)])

@@ -89,7 +89,7 @@ def open_context(
     text = data or settings.data
     if data is None and text != FASHION_MNIST:
         text = str(study_file.parent / text)  # relative to the study file
-    if Path(text).exists():
+    if text != FASHION_MNIST and Path(text).exists():
         text = str(Path(text).resolve())  # workers may live in another folder
     source = DataSource.parse(text)
     database = database or run_folder(study_file, settings) / "study.db"

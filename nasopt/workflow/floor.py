@@ -73,7 +73,7 @@ def run_floor(
     ``on_entry`` is called after every training, with how many genomes are trained, of how many.
 
     Raises:
-        StudyError: if there is no such study, or the floor's file is of other limits.
+        StudyError: if there is no such study, or the floor's file is of other limits or of another one.
         DataError: if the data cannot be read.
         OutputError: if the floor's file cannot be written.
     """
@@ -88,7 +88,7 @@ def run_floor(
     load_train_val(context.source)
     path = _path(context, below)
     with driver_lock(path), workers(engine, pool) as (executor, n_workers):
-        log = FloorLog(path, limits, stop_rule)
+        log = FloorLog(path, limits, context.plan.identity, stop_rule)
         work = FloorWork(evaluator, executor, n_workers, context.plan.seed, space.n_params)
         entries = train_floor(genomes, log, work)
         for n_new, _ in enumerate(entries, start=1):
