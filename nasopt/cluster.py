@@ -15,6 +15,8 @@ from typing import Any
 from nasopt.errors import SettingsError, WorkerDiedError
 
 CONNECT_TIMEOUT_S = 10
+# In Ray's own errors, where a machine cannot read the function or its arguments.
+IMPORT_FAILURES = ("failed to import on the worker", "No module named")
 
 
 class RayExecutor(Executor):
@@ -70,6 +72,11 @@ class RayExecutor(Executor):
             return self._ray.get(task)
         except self._ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None)  # of a RayTaskError: what the task raised
+            ours = (RuntimeError, self._ray.exceptions.RaySystemError)
+            if isinstance(cause, ours) and any(sign in str(cause) for sign in IMPORT_FAILURES):
+                raise ImportError(
+                    f"a machine of the cluster cannot import nasopt, install it there ({_one_line(cause)})"
+                ) from None
             if isinstance(cause, Exception):
                 raise cause from None
             raise WorkerDiedError(

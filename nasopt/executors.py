@@ -16,8 +16,9 @@ from nasopt.errors import WorkerDiedError
 class IsolatedProcesses(Executor):
     """An executor of ``n_workers`` processes, each in a pool of its own.
 
-    A process that dies (killed for memory, a crash) fails the one task that it ran, with a
-    WorkerDiedError, and is replaced. Processes leave Ctrl-C to the driver, and end when it dies.
+    A process that dies (killed for memory, a crash) is replaced. The task that it ran is done once more; if that process
+    dies too, the task fails, alone, with a WorkerDiedError. Processes leave Ctrl-C and SIGTERM to the driver, and end when it
+    dies.
     """
 
     def __init__(self, n_workers: int) -> None:
@@ -25,6 +26,7 @@ class IsolatedProcesses(Executor):
         self._threads = ThreadPoolExecutor(n_workers, thread_name_prefix="nasopt-worker")
         self._pools: dict[int, ProcessPoolExecutor] = {}
         self._lock = threading.Lock()
+        self._is_ending = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
         """Schedules ``fn(*args, **kwargs)``, all of which must be picklable, on a free process."""
@@ -33,6 +35,7 @@ class IsolatedProcesses(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
         """Ends the processes: after their tasks, or at once with ``wait=False``."""
         if not wait:
+            self._is_ending = True
             for pool in list(self._pools.values()):
                 pool.kill_workers() if hasattr(pool, "kill_workers") else _kill_workers(pool)
         self._threads.shutdown(wait, cancel_futures=cancel_futures)
@@ -40,15 +43,18 @@ class IsolatedProcesses(Executor):
             pool.shutdown(wait)
 
     def _run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        try:
-            return self._own_pool().submit(fn, *args, **kwargs).result()
-        except BrokenProcessPool as error:
-            with self._lock:
-                self._pools.pop(threading.get_ident()).shutdown(wait=False)
-            raise WorkerDiedError(
-                "the worker process died during the training, perhaps killed for lack of memory; "
-                "use fewer workers or smaller networks"
-            ) from error
+        for is_last in (False, True):
+            try:
+                return self._own_pool().submit(fn, *args, **kwargs).result()
+            except BrokenProcessPool as error:
+                with self._lock:
+                    self._pools.pop(threading.get_ident()).shutdown(wait=False)
+                if is_last or self._is_ending:
+                    raise WorkerDiedError(
+                        "the worker process died during the training, twice, perhaps killed for lack of memory; "
+                        "use fewer workers or smaller networks"
+                    ) from error
+        return None
 
     def _own_pool(self) -> ProcessPoolExecutor:
         with self._lock:
@@ -68,7 +74,8 @@ def make_executor(n_workers: int, *, in_threads: bool) -> Executor:
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # they may go to the whole group of processes
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()
 
 

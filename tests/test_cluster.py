@@ -93,6 +93,19 @@ def test_tasks_run_on_all_nodes_and_fail_as_they_would_here(cluster):
             executor.submit(os._exit, 1).result()
 
 
+def test_a_machine_that_cannot_import_is_no_candidates_fault(cluster, tmp_path, monkeypatch):
+    with RayExecutor(cluster) as executor:
+        (tmp_path / "only_here.py").write_text("def call(fn, args, kwargs): return 1\n")
+        monkeypatch.syspath_prepend(tmp_path)  # after Ray told its workers where to look
+        import only_here
+
+        with pytest.raises(ImportError, match="install it there .*only_here"):
+            executor.submit(only_here.call, None, None, None).result()
+        executor._remote_call = executor._ray.remote(max_retries=1)(only_here.call)
+        with pytest.raises(ImportError, match="cannot import nasopt, install it there"):
+            executor.submit(math.pow, 2, 3).result()
+
+
 def sleep_as(path):
     path.write_text(str(os.getpid()))
     time.sleep(60)

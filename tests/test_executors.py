@@ -34,6 +34,23 @@ def test_a_process_that_dies_fails_its_task_alone():
             executor.submit(raise_value_error).result()
 
 
+def die_once(path):
+    if not path.exists():
+        path.touch()
+        die()
+    return os.getpid()
+
+
+def test_a_task_whose_process_died_is_done_once_more(tmp_path):
+    with IsolatedProcesses(1) as executor:
+        worker = executor.submit(die_once, tmp_path / "died").result()
+        os.kill(worker, signal.SIGTERM)  # as to a whole group: it is for the driver to end
+        time.sleep(0.2)
+        assert executor.submit(os.getpid).result() == worker
+        os.kill(worker, signal.SIGKILL)  # an idle worker: the next task does not suffer
+        assert executor.submit(square, 3).result() == 9
+
+
 def test_shutdown_without_waiting_ends_a_running_task_at_once():
     executor = IsolatedProcesses(1)
     assert executor.submit(square, 2).result() == 4
