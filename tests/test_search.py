@@ -146,6 +146,15 @@ def test_a_space_that_is_used_up_ends_the_search(plan, database, monkeypatch):
     _, progress, cause = run(replace(plan, space=tiny, sampler="random"), database, 500)
     assert cause == "exhausted"
     assert progress.n_trained == 5
+    n_trials = progress.n_trials
+    for n_workers in (1, 4):  # run again, it ends where it was; and anew with other workers
+        _, again, cause = run(replace(plan, space=tiny, sampler="random"), database, 500)
+        assert (again.n_trials, cause) == (n_trials, "exhausted")
+        other = database.with_name(f"{n_workers}.db")
+        _, anew, _ = run(
+            replace(plan, space=tiny, sampler="random"), other, 500, n_workers=n_workers
+        )
+        assert anew.n_trials == n_trials
 
 
 def test_networks_above_the_cap_are_pruned_untrained(plan, database):

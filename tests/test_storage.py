@@ -6,14 +6,16 @@ import shutil
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 
 from nasopt.errors import StudyError, StudyLockedError
+from nasopt.search.archive import open_connection, read_trials
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.storage import database_errors, driver_lock, open_storage
 from nasopt.search.study import (
@@ -23,6 +25,7 @@ from nasopt.search.study import (
 from nasopt.workflow import open_context
 from nasopt.workflow.context import driving
 from tests.conftest import TableEvaluator
+from tests.large_study import make_trial
 from tests.table_search import run, table_of
 
 
@@ -43,6 +46,24 @@ def test_a_driver_that_died_while_it_made_the_study_is_no_obstacle(plan, databas
             open_study(plan, path, create=True)
         monkeypatch.setattr(optuna.Study, "set_user_attr", whole)
         run(plan, path, 2)
+
+
+def test_trials_are_read_as_they_stood_at_one_moment(plan, database):
+    study, _, _ = run(plan, database, 4)
+    with closing(open_connection(database)) as reader, working_copy(study, database) as copy:
+
+        def write(statement):
+            if (
+                "FROM trials" in statement
+            ):  # the last of the queries, after those of values and attributes
+                reader.set_trace_callback(None)
+                copy.add_trial(make_trial(plan, 4, np.random.default_rng(0)))
+                copy._storage.write(4)
+
+        before = read_trials(reader)
+        reader.set_trace_callback(write)
+        assert read_trials(reader) == before
+        assert len(read_trials(reader)) == 5
 
 
 def test_a_study_that_is_driven_is_not_even_made_by_another(tmp_path):

@@ -1,18 +1,20 @@
 """One trajectory: the trials of a seeded study, whatever the number of workers, kills and resumes."""
 
+import itertools
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nasopt.search.study import open_study
+from nasopt.search.study import open_study, read_database
 from nasopt.workflow import open_context
-from tests.conftest import make_plan, rows_of
+from tests.conftest import TableEvaluator, make_plan, rows_of
 from tests.table_search import run, table_of
 
 
@@ -22,6 +24,42 @@ def test_a_sampler_draws_the_same_for_a_trial_whatever_came_between(plan, tmp_pa
     for n_trials in (7, 8, 20, 30):
         parts, _, _ = run(plan, tmp_path / "b" / "study.db", n_trials, n_workers=1)
     assert table_of(whole, plan.space) == table_of(parts, plan.space)
+
+
+class Stuck(TableEvaluator):
+    """An evaluator whose training number ``blocked``, counted from 0, waits until it is released."""
+
+    def __init__(self, blocked):
+        super().__init__()
+        self.released, self._blocked, self._count = threading.Event(), blocked, itertools.count()
+
+    def __call__(self, candidate, seed, rule):
+        if next(self._count) == self._blocked:
+            self.released.wait(60)
+        return super().__call__(candidate, seed, rule)
+
+
+@pytest.mark.parametrize("blocked", [14, 17, 21])
+def test_a_straggler_that_was_running_at_the_kill_changes_nothing(tmp_path, blocked):
+    """Every trial after it that may be asked had ended: the state that a driver waits in."""
+    plan = make_plan(generation_size=4, stop_confidence=0.95, replicate_share=0.25, margin=0.02)
+    whole, _, _ = run(plan, tmp_path / "whole" / "study.db", 40, n_workers=1)
+    database, stuck = tmp_path / "killed" / "study.db", Stuck(blocked)
+
+    def die(progress):
+        running = [r for r in read_database(database, plan.space) if r.state == "running"]
+        if progress.n_running == 1 and running and running[0].number + 3 < progress.n_trials:
+            stuck.released.set()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(plan, database, 40, stuck, on_progress=die)
+    left = read_database(database, plan.space)
+    assert any(r.state == "running" for r in left[:-1])
+    _, progress, _ = run(plan, database, len(left))
+    assert progress.n_trials == len(left)  # what is asked for is not exceeded
+    resumed, _, _ = run(plan, database, 40)
+    assert table_of(resumed, plan.space) == table_of(whole, plan.space)
 
 
 DRIVER = """

@@ -29,7 +29,15 @@ Rows = dict[int, list[tuple[Any, ...]]]
 
 
 def read_trials(connection: sqlite3.Connection) -> list[FrozenTrial]:
-    """The trials of the one study in an SQLite file, in order of their number."""
+    """The trials of the one study in an SQLite file, in order of their number, as they stood at one moment."""
+    connection.execute("BEGIN")  # a driver may write between two of the queries
+    try:
+        return _read_trials(connection)
+    finally:
+        connection.execute("COMMIT")
+
+
+def _read_trials(connection: sqlite3.Connection) -> list[FrozenTrial]:
     params = _rows(connection, "trial_params", "param_name, param_value, distribution_json")
     values = _rows(connection, "trial_values", "value", order="objective")
     user_attrs = _rows(connection, "trial_user_attributes", "key, value_json")

@@ -101,9 +101,12 @@ class SearchDriver:
         self._running: dict[Future[Evaluation], list[_Run]] = {}
         self._futures: dict[tuple[Candidate, int], Future[Evaluation]] = {}
         self._n_failures_in_a_row = 0
-        self._n_repeats_in_a_row = 0
         records = read_records(study, plan.space)
         self._ended = {r.number: r for r in records if r.state != "running"}
+        self._last_new, self._repeats = -1, set[int]()
+        for record in self._ended.values():
+            if record.evaluation is not None or record.state == "failed":
+                self._note(record.number, is_repeat=record.duplicate_of is not None)
         self._chosen: dict[int, Candidate] = {}
         self._numbers: dict[Candidate, list[int]] = {}
         for record in records:
@@ -153,7 +156,7 @@ class SearchDriver:
             return "budget"
         if limits.trials is not None and self.progress.n_trials >= limits.trials:
             return "trials"
-        if self._n_repeats_in_a_row >= MAX_REPEATS_IN_A_ROW:
+        if len(self._repeats) >= MAX_REPEATS_IN_A_ROW:
             return "exhausted"
         return None
 
@@ -188,17 +191,17 @@ class SearchDriver:
         run = self._plan_run(trial, candidate)
         write_candidate(trial, candidate, space, run.seed, run.rule, run.replicate)
         self._choose(trial.number, candidate)
-        self._count(n_trials=trial.number + 1)
+        self._count(n_trials=max(self.progress.n_trials, trial.number + 1))
         reason = space.why_too_large(candidate.genome)
         if reason is not None:
             self._tell(run, TrialState.PRUNED, reason=reason)
-        elif run.key in self._known:
-            self._n_repeats_in_a_row += 1
+            return
+        self._note(trial.number, is_repeat=run.key in self._known or run.key in self._futures)
+        if run.key in self._known:
             self._settle(run, None)
         elif run.key in self._futures:
             self._running[self._futures[run.key]].append(run)
         else:
-            self._n_repeats_in_a_row = 0
             applied = TO_THE_END if is_control(trial.number) else run.rule
             future = self._executor.submit(self._evaluator, candidate, run.seed, applied)
             self._futures[run.key] = future
@@ -225,6 +228,14 @@ class SearchDriver:
         summary = known.get(candidate) if replicate else None
         earlier = summary.accuracies if summary is not None else ()
         return _Run(trial, candidate, replicate, seed, rule, rules, earlier)
+
+    def _note(self, number: int, *, is_repeat: bool) -> None:
+        """Keeps the repeats since the last trial that trained something new, in order of number: of time it depends not."""
+        if is_repeat and number > self._last_new:
+            self._repeats.add(number)
+        elif not is_repeat and number > self._last_new:
+            self._last_new = number
+            self._repeats = {repeat for repeat in self._repeats if repeat > number}
 
     def _choose(self, number: int, candidate: Candidate) -> None:
         if number not in self._chosen:  # a trial that is resumed has chosen before
