@@ -1,5 +1,8 @@
 """Files that are written whole or not at all, whenever the process or the disk gives up."""
 
+import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 from nasopt.errors import OutputError
@@ -13,10 +16,16 @@ def write_whole(
     Raises:
         OutputError: if that is not possible, ending in ``advice``.
     """
-    partial = path.with_name(path.name + ".partial")
+    # Of its own, so that two processes that write the same file leave each other alone.
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # a power cut between the two would leave an empty file
         partial.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path} ({error.strerror}); {advice}") from error

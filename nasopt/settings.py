@@ -276,7 +276,7 @@ def read_study_file(path: Path) -> StudyFile:
         SettingsError: naming every key that is wrong, and how to mend it.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except FileNotFoundError as error:
         known = ", ".join(sorted(str(p) for p in path.parent.glob("*.toml"))) or "none there"
         raise SettingsError(
@@ -302,10 +302,16 @@ def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's own dictionary
         nearest = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         return f"unknown key {where!r}; {hint}known are {', '.join(known)}"
+    if problem["type"] == "missing" and isinstance(problem["loc"][-1], int):
+        return f"{where.rpartition('.')[0]} wants two numbers; write it as [low, high]"
     if problem["type"] == "missing":
         return f"the key {where!r} is missing; add it"
     message = problem["msg"].removeprefix("Value error, ")
-    hint = "; write it as a fraction, 0.75 for 75 %" if where == "bar" else ""
+    hints = {
+        "bar": "; write it as a fraction, 0.75 for 75 %",
+        "search.start": "; begin every network with [[search.start]]",
+    }
+    hint = hints.get(where, "")
     return f"{where}: {message} (found {problem['input']!r}){hint}"
 
 
@@ -324,14 +330,16 @@ def run_folder(study_file: Path, settings: StudyFile) -> Path:
     return study_file.parent / "runs" / settings.name
 
 
-def weights_file(study_file: Path) -> Path:
-    """The weights that ``nasopt verify`` wrote for a study.
+def weights_file(study_file: Path, database: Path | None = None) -> Path:
+    """The weights that ``nasopt verify`` wrote for a study, whose ``database`` may lie elsewhere.
 
     Raises:
         SettingsError: if the study file is wrong.
         DataError: if its study has no weights yet.
     """
-    path = run_folder(study_file, read_study_file(study_file)) / WEIGHTS_NAME
+    settings = read_study_file(study_file)
+    folder = run_folder(study_file, settings) if database is None else database.parent
+    path = folder / WEIGHTS_NAME
     if not path.exists():
         raise DataError(
             f"there are no weights at {path} yet; run 'nasopt verify {study_file}', or name the .safetensors file"

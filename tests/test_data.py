@@ -153,8 +153,11 @@ def test_debians_package_is_fetched_without_root(cache, monkeypatch):
 
 def test_sources_are_parsed(tmp_path, monkeypatch):
     assert DataSource.parse("fashion-mnist") == DataSource()
-    monkeypatch.setenv("NASOPT_DATA", "/somewhere")
-    assert str(DataSource.parse("fashion-mnist").path) == "/somewhere"
+    monkeypatch.setenv("NASOPT_DATA", str(tmp_path))
+    assert DataSource.parse("fashion-mnist").path == tmp_path
+    monkeypatch.setenv("NASOPT_DATA", "/nowhere")
+    with pytest.raises(DataError, match="no folder /nowhere, which NASOPT_DATA names"):
+        DataSource.parse("fashion-mnist")
     assert DataSource.parse(str(tmp_path)).path == tmp_path
     assert DataSource.parse("x/y.npz").is_npz
     with pytest.raises(

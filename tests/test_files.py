@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from nasopt.errors import OutputError
@@ -12,11 +14,18 @@ def test_a_file_is_written_with_its_folder(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
 
 
-def test_a_file_that_cannot_be_written_is_an_error_with_advice_and_leaves_the_old_one(tmp_path):
+def test_a_file_that_cannot_be_written_is_an_error_with_advice_and_leaves_the_old_one(
+    tmp_path, monkeypatch
+):
     (tmp_path / "file").write_bytes(b"old")
     with pytest.raises(OutputError, match=r"cannot write .*/file/inside \(.*\); free some space"):
         write_whole(tmp_path / "file" / "inside", b"new", "free some space")
-    (tmp_path / "file.partial").mkdir()
-    with pytest.raises(OutputError, match="mend the permissions"):
+
+    def fail(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("nasopt.files.os.fsync", fail)
+    with pytest.raises(OutputError, match=r"No space left on device\); mend the permissions"):
         write_whole(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

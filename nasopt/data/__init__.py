@@ -59,6 +59,10 @@ class DataSource:
         """
         if text == FASHION_MNIST:
             folder = os.environ.get(DATA_VARIABLE)
+            if folder and not Path(folder).is_dir():
+                raise DataError(
+                    f"there is no folder {folder}, which {DATA_VARIABLE} names; correct it, or unset it"
+                )
             return cls(Path(folder)) if folder else cls()
         path = Path(text)
         if path.suffix == ".npz" or path.is_dir():

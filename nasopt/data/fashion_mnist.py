@@ -113,7 +113,15 @@ def _install(folder: Path, root: Path) -> None:
         path = _locate(folder, name)
         content = _unpack(path)
         _verify(name, content, path)
-        write_whole(target / name, content, CACHE_ADVICE)
+        if not _holds(target / name, content):
+            write_whole(target / name, content, CACHE_ADVICE)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _locate(folder: Path, name: str) -> Path:

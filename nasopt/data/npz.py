@@ -1,6 +1,7 @@
 """Data that users bring: one ``.npz`` file with ``x_train, y_train, x_test, y_test``."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,11 @@ from nasopt.errors import DataError
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 CHANNELS = (1, 3, 4)
+# What numpy, zipfile and zlib raise for files that are cut off, damaged, or of another kind.
+UNREADABLE = (
+    *(OSError, ValueError, EOFError, AttributeError, TypeError, NotImplementedError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def read_npz(path: Path) -> tuple[Split, Split]:
@@ -33,7 +39,7 @@ def read_npz(path: Path) -> tuple[Split, Split]:
             x_train, y_train, x_test, y_test = (np.asarray(archive[name]) for name in NAMES)
     except FileNotFoundError as error:
         raise DataError(f"there is no data file {path}; check the path") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{path} is not a readable .npz file ({error}); save it again with numpy.savez"
         ) from error
@@ -46,6 +52,13 @@ def read_npz(path: Path) -> tuple[Split, Split]:
     if test.labels.max() > train.labels.max():
         raise DataError(
             f"y_test has label {test.labels.max()}, y_train only up to {train.labels.max()}; every class needs training images"
+        )
+    classes = np.unique(train.labels)
+    absent = np.flatnonzero(classes != np.arange(len(classes)))
+    if len(absent):
+        raise DataError(
+            f"y_train has no image of class {absent[0]}, though of class {classes[-1]}; number the classes from 0 without gaps "
+            "(numpy.unique(y, return_inverse=True)[1])"
         )
     return train, test
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from nasopt.data.npz import UNREADABLE
 from nasopt.errors import DataError
 from nasopt.genome import ImageShape
 
@@ -67,7 +68,7 @@ def _read_picture(path: Path) -> Image.Image:
             return ImageOps.exif_transpose(file)
     except FileNotFoundError as error:
         raise DataError(f"there is no image {path}; check the path") from error
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (*UNREADABLE, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path} is not a readable picture ({error}); give a PNG, a JPEG or an .npy file"
         ) from error
@@ -78,7 +79,7 @@ def _read_array(path: Path) -> NDArray[np.generic]:
         values = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise DataError(f"there is no image {path}; check the path") from error
-    except (OSError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{path} is not a readable .npy file ({error}); save it again with numpy.save"
         ) from error
