@@ -20,6 +20,11 @@ from nasopt.records import Race, TrialRecord, Verification
 
 Order = Literal["smallest", "knee", "best-under"]
 ORDERS: tuple[Order, ...] = get_args(Order)
+_TITLES: dict[Order, str] = {
+    "smallest": "the smallest network",
+    "knee": "the smallest network from the knee of the front up",
+    "best-under": "the most accurate network in the search of at most {under:,} parameters",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,11 @@ class SelectionRule:
     race_seeds: int = 48
     order: Order = "smallest"
     under: int | None = None
+
+    @property
+    def title(self) -> str:
+        """What it looks for, in words."""
+        return _TITLES[self.order].format(under=self.under)
 
     def race(self, position: int) -> RaceRule:
         """What the race of the network at ``position`` of the walk, from 1, is judged by."""
@@ -89,13 +99,6 @@ def adapt_rule(
             "the rule best-under needs the most parameters that a network may have; give it with --under"
         )
     return replace(usual, order=order, under=under, bar=usual.bar if bar is None else bar)
-
-
-_TITLES: dict[Order, str] = {
-    "smallest": "the smallest",
-    "knee": "the smallest from the knee of the front up",
-    "best-under": "the most accurate in the search of at most {under:,} parameters",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +179,9 @@ def select_network(
             verification = replace(verification, seeds=verification.seeds[: rule.n_seeds])
             if rule.passes(verification):
                 tested.append(verification)
-                title = _TITLES[rule.order].format(under=rule.under)
                 level, n_tested = rule.race(position).level, len(tested)
                 choice = explain_choice(
-                    records, network, races[-1], verification, Spent(level, n_tested), title
+                    records, network, races[-1], verification, Spent(level, n_tested), rule.title
                 )
                 return Selection(rule, network, tuple(races), tuple(tested), (*choice, *reasons))
             if rule.is_decided(verification):

@@ -67,7 +67,7 @@ def test_the_walk_goes_up_until_one_wins_its_race_and_holds_on_test():
     assert selection.verification.mean == pytest.approx(0.77)
     text = "\n".join(selection.reasons)
     assert (
-        "Of 2 distinct architectures trained, 2 of them at or below its size, it is the smallest that won its race and held on test."
+        "Of 2 distinct architectures trained, 2 of them at or below its size, it is the smallest network that won its race and held on test."
         in text
     )
     assert "4 of 4 fresh seeds were above 75.0%, mean 76.50%" in text
@@ -253,7 +253,7 @@ def test_other_rules_walk_in_another_order():
     )
     assert selection.chosen.number == 2
     assert (
-        "it is the most accurate in the search of at most 1,500 parameters that won its race"
+        "it is the most accurate network in the search of at most 1,500 parameters that won its race"
         in selection.reasons[0]
     )
     assert selection.to_json()["rule"] == "best-under"

@@ -21,6 +21,7 @@ def export_figures(folder: Path, figures: Mapping[str, go.Figure]) -> list[Path]
     """
     try:
         import kaleido
+        from kaleido.errors import KaleidoError
     except ImportError as error:
         raise OutputError(
             "figures as PNG and SVG need the package kaleido; install it (pip install 'nasopt[figures]') "
@@ -38,14 +39,18 @@ def export_figures(folder: Path, figures: Mapping[str, go.Figure]) -> list[Path]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Without MathJax, which it would fetch from the network.
-        kaleido.write_fig_from_object_sync(jobs, kopts={"mathjax": False})
+        kaleido.write_fig_from_object_sync(jobs, kopts={"mathjax": False}, cancel_on_error=True)
+    except TimeoutError as error:
+        raise OutputError(
+            f"Chromium did not draw the figures in time ({error}); run the same command again, on a less busy machine"
+        ) from error
     except OSError as error:
         raise OutputError(
             f"cannot write figures into {folder} ({error.strerror}); mend the permissions or free some space"
         ) from error
-    except RuntimeError as error:
+    except (RuntimeError, KaleidoError) as error:
         raise OutputError(
-            "figures as PNG and SVG are drawn by Chromium or Chrome, and none was found or it did not start; "
+            f"figures as PNG and SVG are drawn by Chromium or Chrome, and none was found or it failed ({type(error).__name__}); "
             "install it (on Debian: apt-get install chromium) or name it in BROWSER_PATH, and run the same command again"
         ) from error
     return [job["path"] for job in jobs]

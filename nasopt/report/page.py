@@ -17,7 +17,7 @@ from nasopt.report.images import png_data_uri
 from nasopt.report.importance import importance_figure
 from nasopt.report.progress import curves_figure, progress_figures
 from nasopt.report.savings import judge_savings
-from nasopt.report.seeds import seeds_figure
+from nasopt.report.seeds import MAX_STRIPS, seeds_figure
 from nasopt.report.style import CONFIG, PAPER
 from nasopt.report.view import StudyView
 
@@ -63,6 +63,7 @@ def render_report(data: ReportInput) -> str:
         n_too_large=sum(r.state == "pruned" and r.evaluation is None for r in data.records),
         savings=judge_savings(data.records),
         max_confusion=MAX_CONFUSION_CLASSES,
+        n_strips=(len(view.strips(MAX_STRIPS)), len(view.strips())),
         plotly_js=plotly.offline.get_plotlyjs(),
         figures={name: _to_html(name, figure) for name, figure in _figures(data, view).items()},
     )

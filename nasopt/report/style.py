@@ -50,6 +50,8 @@ def log_ticks(low: float, high: float) -> dict[str, Any]:
     shown = [round(tick) for tick in fine if low <= tick <= high]
     if len(shown) > MAX_TICKS:
         shown = [tick for tick in shown if str(tick)[0] in "125" and set(str(tick)[1:]) <= {"0"}]
+    if len(shown) < 2:  # a narrow axis between two of them
+        shown = sorted({round(low), round(high)})
     return {"type": "log", "tickvals": shown, "ticktext": [f"{tick:,}" for tick in shown]}
 
 

@@ -112,8 +112,8 @@ class StudyView:
             if r.accuracies and r.number not in tested
         ]
 
-    def strips(self, n: int) -> list[Strip]:
-        """Up to ``n`` networks with their seeds: the chosen on test, others on test, races; each from the largest down."""
+    def strips(self, n: int | None = None) -> list[Strip]:
+        """The networks with their seeds, up to ``n`` if given: the chosen on test, others on test, races; each from the largest down."""
         tested = [
             Strip(
                 v.number,
