@@ -4,8 +4,9 @@ It trains on all training images and stops early on the test loss, as the task d
 does that: see :mod:`nasopt.evaluation` and :mod:`nasopt.verification`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -47,10 +48,18 @@ def judge(
     return result.best.accuracy, result.best.train_accuracy, result.n_params
 
 
-def summarize_seeds(results: Sequence[tuple[int, TrainingResult]], bar: float) -> dict[str, Any]:
-    """What ``(seed, result)`` pairs of one genome say together, as plain JSON values."""
-    last = [result.last.accuracy for _, result in results]
-    best = [result.best.accuracy for _, result in results]
+def summarize_seeds(
+    results: Sequence[tuple[int, TrainingResult]],
+    bar: float,
+    failures: Mapping[int, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """What ``(seed, result)`` pairs of one genome, one at least, say together, as plain JSON values.
+
+    ``failures`` are the reasons why further seeds gave no result; they count as an accuracy of 0.
+    """
+    zeros = [0.0] * len(failures)
+    last = [result.last.accuracy for _, result in results] + zeros
+    best = [result.best.accuracy for _, result in results] + zeros
     _, first = results[0]
     return {
         "genome": str(first.genome),
@@ -76,4 +85,5 @@ def summarize_seeds(results: Sequence[tuple[int, TrainingResult]], bar: float) -
             }
             for seed, result in results
         ],
+        "failures": [{"seed": seed, "reason": reason} for seed, reason in failures.items()],
     }

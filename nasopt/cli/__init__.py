@@ -1,8 +1,11 @@
 """The command line: parse, call, print. Slow imports wait for the command that needs them."""
 
+import functools
+import os
 import sys
 import traceback
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -10,6 +13,24 @@ from nasopt import __version__
 from nasopt.cli import model_commands, network_commands, result_commands, study_commands
 from nasopt.cli.options import BAD_INPUT, INTERRUPTED, err, out
 from nasopt.errors import NasoptError
+
+RESUMABLE = ("search", "verify", "floor")
+
+
+class _InterruptedError(Exception):
+    """Ctrl-C in the command of that name, with all that it had open closed; typer would hide the KeyboardInterrupt."""
+
+
+def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - whatever the command takes
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt as error:
+            raise _InterruptedError(command.__name__) from error
+
+    return run
+
 
 app = typer.Typer(
     name="nasopt",
@@ -33,7 +54,7 @@ for command in (
     network_commands.data,
     network_commands.doctor,
 ):
-    app.command()(command)
+    app.command()(_interruptible(command))
 
 
 @app.callback(invoke_without_command=True)
@@ -55,9 +76,8 @@ def main() -> None:
         code = app(arguments, standalone_mode=False)
     except NasoptError as error:
         code = _fail(error, str(error), debug=debug)
-    except (KeyboardInterrupt, typer.Abort):
-        err.print("interrupted; nothing completed is lost, run the same command to go on")
-        code = INTERRUPTED
+    except _InterruptedError as error:
+        _leave_at_once(str(error))
     except Exception as error:
         # Typer's errors of usage are click's, or those of the copy of click in newer versions.
         if hasattr(error, "show") and hasattr(error, "exit_code"):
@@ -69,8 +89,17 @@ def main() -> None:
     sys.exit(code or 0)
 
 
+def _leave_at_once(command: str) -> NoReturn:
+    """Ends the process, whose threads may be in the middle of a training, which an ordinary exit would wait for."""
+    kept = "; nothing completed is lost, run the same command to go on"
+    err.print(f"interrupted{kept if command in RESUMABLE else ''}")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
+
+
 def _fail(error: Exception, message: str, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    err.print(f"error: {message}", markup=False, highlight=False)
+    err.print(f"error: {message}", highlight=False)
     return BAD_INPUT

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from nasopt.cli.options import AsJson, Data, err, out, print_json
+from nasopt.cli.options import AsJson, Data, Database, err, out, print_json
+from nasopt.errors import SettingsError
 
 Model = Annotated[
     Path,
@@ -27,6 +28,7 @@ def export(
             help="What files and C names begin with; the model file's name if not given."
         ),
     ] = None,
+    database: Database = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a network for use elsewhere, compared with PyTorch before it is written."""
@@ -34,12 +36,12 @@ def export(
     from nasopt.export.display import export_lines
 
     chosen = choose_formats(formats)
-    done = export_network(_weights(model), chosen, output, name)
+    done = export_network(_weights(model, database), chosen, output, name)
     if as_json:
         print_json(done.to_json())
     else:
         for line in export_lines(done):
-            out.print(line, highlight=False, markup=False)
+            out.print(line, highlight=False)
 
 
 def predict(
@@ -53,6 +55,7 @@ def predict(
         int | None, typer.Option(min=1, help="The first test images instead, with their classes.")
     ] = None,
     data: Data = None,
+    database: Database = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a network says to images."""
@@ -60,7 +63,11 @@ def predict(
     from nasopt.prediction import predict_files, predict_test
     from nasopt.prediction.display import prediction_notes, prediction_table
 
-    network = load_network(_weights(model))
+    if test is not None and (images or invert):
+        raise SettingsError(
+            "--test takes the test images as they are; leave out IMAGE and --invert, or --test"
+        )
+    network = load_network(_weights(model, database))
     if test is not None:
         predictions = predict_test(network, test, data)
     else:
@@ -70,12 +77,14 @@ def predict(
     else:
         out.print(prediction_table(predictions))
         for line in prediction_notes(predictions):
-            err.print(line, highlight=False, markup=False)
+            err.print(line, highlight=False)
 
 
-def _weights(model: Path) -> Path:
+def _weights(model: Path, database: Path | None) -> Path:
     if model.suffix != ".toml":
+        if database is not None:
+            raise SettingsError(f"{model} is a network already; leave out --database")
         return model
     from nasopt.settings import weights_file
 
-    return weights_file(model)
+    return weights_file(model, database)

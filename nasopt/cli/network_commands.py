@@ -1,5 +1,6 @@
 """The commands on one network or on the machine: train, describe, data, doctor."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated
@@ -11,9 +12,11 @@ from nasopt.cli.options import (
     AsJson,
     Data,
     GenomeText,
+    err,
     out,
     print_json,
 )
+from nasopt.errors import TrainingError
 from nasopt.genome import Genome, ImageShape
 
 
@@ -33,7 +36,7 @@ def train(
     """Train a genome by the reference recipe, with early stopping on the test loss."""
     from nasopt.data import FASHION_MNIST, DataSource
     from nasopt.reference import summarize_seeds, train_reference
-    from nasopt.training import EpochResult, Recipe
+    from nasopt.training import EpochResult, Recipe, TrainingResult
 
     parsed = Genome.parse(genome)
     recipe = Recipe(lr=lr, lr_decay=lr_decay, epochs=epochs)
@@ -47,11 +50,17 @@ def train(
                 highlight=False,
             )
 
-    results = []
+    results: list[tuple[int, TrainingResult]] = []
+    failures: dict[int, TrainingError] = {}
     for number in range(seed, seed + seeds):
-        result = train_reference(
-            parsed, recipe, number, source, engine=engine, on_epoch=partial(show, number)
-        )
+        try:
+            result = train_reference(
+                parsed, recipe, number, source, engine=engine, on_epoch=partial(show, number)
+            )
+        except TrainingError as error:
+            failures[number] = error
+            err.print(f"seed {number} gave no result: {error}", highlight=False)
+            continue
         results.append((number, result))
         if not as_json:
             out.print(
@@ -60,16 +69,23 @@ def train(
                 + ("; dead: one class for every image" if result.dead else ""),
                 highlight=False,
             )
-    summary = summarize_seeds(results, bar)
+    if not results:
+        raise failures[seed]
+    reasons = {number: str(error) for number, error in failures.items()}
+    summary = summarize_seeds(results, bar, reasons)
     if as_json:
         print_json(summary)
     elif seeds > 1:
         out.print(
-            f"{seeds} seeds, last epoch: mean {summary['test_accuracy_mean']:.2%}, standard deviation {summary['test_accuracy_sd']:.2%}, "
+            f"{seeds} seeds{_zeros(failures)}, last epoch: mean {summary['test_accuracy_mean']:.2%}, standard deviation {summary['test_accuracy_sd']:.2%}, "
             f"{summary['pass_rate']:.0%} above {bar:.1%}; best epoch: mean {summary['best_test_accuracy_mean']:.2%}, "
             f"{summary['best_pass_rate']:.0%} above",
             highlight=False,
         )
+
+
+def _zeros(failures: Mapping[int, TrainingError]) -> str:
+    return f", {len(failures)} without a result as 0 %" if failures else ""
 
 
 def describe(
@@ -155,7 +171,6 @@ def doctor(*, as_json: AsJson = False) -> None:
             out.print(
                 f"{'ok     ' if check.ok else 'PROBLEM'}  {check.name}: {check.finding}",
                 highlight=False,
-                markup=False,
             )
     if not all(check.ok for check in checks):
         raise typer.Exit(BAD_INPUT)

@@ -11,8 +11,9 @@ from rich.console import Console
 NOTHING_FOUND, BAD_INPUT, INTERRUPTED = 1, 2, 130
 DEFAULT_STUDY = Path("studies/fashion-mnist.toml")
 
-out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True, soft_wrap=True)
+# Without markup: a path may hold what looks like it.
+out = Console(soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else 200)
+err = Console(stderr=True, soft_wrap=True, markup=False)
 
 Study = Annotated[Path, typer.Argument(help="The study's TOML file.")]
 GenomeText = Annotated[

@@ -76,7 +76,7 @@ def verify(
         print_json(selection.to_json() | {"files": _files(context)})
     else:
         for line in selection_lines(selection):
-            out.print(line, highlight=False, markup=False)
+            out.print(line, highlight=False)
         for name, path in _files(context).items():
             out.print(f"{name:<11} {path}", highlight=False)
         out.print(f"dashboard   {_dashboard_command(context)}", highlight=False)
@@ -122,7 +122,7 @@ def floor(
         print_json(done.to_json())
     else:
         for line in describe_floor(done):
-            out.print(line, highlight=False, markup=False)
+            out.print(line, highlight=False)
     if not done.passed:
         raise typer.Exit(NOTHING_FOUND)
 
@@ -194,4 +194,6 @@ def _dashboard_command(context: "StudyContext") -> str:
     words = [program, "dashboard", str(context.study_file)]
     if context.database != usual:
         words += ["--database", str(context.database)]
+    if context.data is not None:
+        words += ["--data", context.data]
     return shlex.join(words)
