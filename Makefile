@@ -8,10 +8,11 @@ PORT ?= 8080
 
 BIN := .venv/bin
 CHROMIUM = $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+CORTEX = $(shell command -v arm-none-eabi-gcc >/dev/null && command -v qemu-system-arm)
 OPTIONS := $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search dashboard report test test-slow coverage check docs format lint types imports browser bench bench-search bench-driver bench-real clean
+.PHONY: help setup search dashboard report test test-slow coverage check docs format lint types imports browser bench bench-search bench-driver bench-real bench-cortex clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -43,7 +44,8 @@ test: setup browser ## Run the tests, but for the slow ones
 	@$(if $(CHROMIUM),,echo "NOT RUN: the browser tests, for want of Chromium")
 
 test-slow: setup browser ## Run the slow tests
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m "slow$(if $(CORTEX),, and not cortex)"
+	@$(if $(CORTEX),,echo "NOT RUN: the Cortex-M tests; to run them (0.9 GB): apt-get install --no-install-recommends gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm")
 
 coverage: setup browser ## Run the tests and measure what they cover
 	@$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing
@@ -89,7 +91,10 @@ bench-driver: setup ## Time a trial and the opening of a study of 10,000 trials,
 bench-real: setup ## Compare whole searches on real trainings at equal time; hours (BUDGET=seconds)
 	@$(BIN)/python studies/bench_real.py $(if $(BUDGET),--budget $(BUDGET))
 
-bench: bench-engine bench-search bench-driver ## Run all benchmarks but the one that takes hours
+bench-cortex: setup ## Measure networks in C on an emulated Cortex-M (needs gcc-arm-none-eabi and qemu-system-arm)
+	@$(BIN)/python studies/bench_cortex.py
+
+bench: bench-engine bench-search bench-driver ## Run the benchmarks that need neither hours nor a cross-compiler
 
 clean: ## Remove .venv and what tools wrote; studies are kept
 	rm -rf .venv build dist site .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
