@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,22 @@ def test_the_header_takes_its_weights_and_less_than_2_kb_of_code(target, trained
     sizes = measure_sizes(network, target)
     assert sizes.constants == 4 * sum(weight.size for weight in network.weights)
     assert 500 < sizes.code < 2048
+
+
+def test_another_board_takes_two_lines_of_the_linker_script(tmp_path):
+    """The micro:bit has a real Cortex-M0, which faults on an unaligned access, and 16 KB of RAM."""
+    text = (SOURCES / "mps2.ld").read_text()
+    text = text.replace("0x00000000, LENGTH = 4M", "0x00000000, LENGTH = 256K")
+    text = text.replace("0x20000000, LENGTH = 4M", "0x20000000, LENGTH = 16K")
+    (tmp_path / "microbit.ld").write_text(text)
+    microbit = replace(TARGETS[-1], machine="microbit", script=tmp_path / "microbit.ld")
+    genome = "RC 3 5 gelu;NC 3 3 swish;NC 3 2 tanh;RC 3 2 sigmoid;FL swish;"
+    network = random_network(genome, "1x28x28", 10)
+    images = np.random.default_rng(1).random((20, 1, 28, 28), dtype=np.float32)
+    expected = run_model(network.model, images)
+    run = run_network(network, images, microbit)
+    np.testing.assert_allclose(run.logits, expected, rtol=0, atol=1e-4)
+    assert (run.answers == expected.argmax(1)).all()
 
 
 def test_relu_alone_needs_no_library_where_there_is_an_fpu():
