@@ -2,60 +2,167 @@
 
 Reads the searches of the table that ``make_table.py`` made. A trial is stopped where its rule says so, learned, as
 in a search, from what the rules before it left of the curves two generations earlier. Work is counted in seconds of
-training, stopped trainings by the share of their epochs:
+training, stopped trainings by the share of their epochs. Which trial of eight is the control is played all eight ways,
+and the mean is printed: a control is never lost, and a front of single trainings is short.
+
+What is lost is counted three ways. ``lost`` are the members of the final front of single trainings that were stopped.
+``not luck`` are those of them that nothing kept replaces: no network of at most their size has as high a true
+accuracy, by the model of ``trained_table.py``, which was learned from the same trainings and those of many seeds.
+``hypervolume`` is what the front that is left is worth less than the front without stopping, both by true accuracies.
+
+Two rows bound what any rule can do that has as long a start and as many controls: one that stops after one epoch whatever
+will end dominated by what is known when it is asked, and one that knows the final front:
 
     python studies/replay_stopping.py
 """
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from trained_table import DEAD_ACCURACY, TrainedTable, read_table
 
 from nasopt.candidates import pareto_front
 from nasopt.cost import count_cost
 from nasopt.genome import Genome, ImageShape
-from nasopt.records import Candidate, Evaluation, TrialRecord
-from nasopt.search.stopping import is_control, learn_stop_rules
+from nasopt.pareto import hypervolume
+from nasopt.records import Candidate, Evaluation, StopRule, TrialRecord
+from nasopt.search.ledger import n_known_to
+from nasopt.search.stopping import CONTROL_EVERY, MIN_CURVES, learn_stop_rules
 
 TABLE = Path("studies/results/fashion-mnist-table.json")
 GENERATION = 8
-CONFIDENCES = (0.8, 0.9, 0.95, 0.99)
+CONFIDENCES = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
+LARGEST = 3000
+
+RuleOf = Callable[[Sequence[TrialRecord], TrialRecord], StopRule]
+
+
+class Outcome(NamedTuple):
+    """What stopping did in one search."""
+
+    n_trials: int
+    n_stopped: int
+    spent_s: float
+    saved_s: float
+    n_front: int
+    n_lost: int
+    n_not_luck: int
+    volume_lost: float
 
 
 def main() -> None:
-    """Prints a row a confidence, over all searches."""
+    """Prints a row a rule, over all searches and controls."""
+    searches = read_searches()
+    candidates = list({r.candidate for records in searches for r in records})
+    means = TrainedTable(read_table()).truth(candidates).accuracies.tolist()
+    truth = dict(zip(candidates, means, strict=True))
+    rules: dict[str, Callable[[Sequence[TrialRecord]], RuleOf]] = {
+        str(confidence): lambda _whole, c=confidence: learned(c)  # type: ignore[misc]
+        for confidence in CONFIDENCES
+    }
+    rules |= {"knows accuracy": lambda _whole: seer, "knows front": prophet}
+    print("rule           stopped  architectures an hour  front  lost  not luck  hypervolume lost")
+    for name, make_rule in rules.items():
+        outcomes = [
+            play(whole, make_rule(whole), phase, truth)
+            for whole in searches
+            for phase in range(CONTROL_EVERY)
+        ]
+        total = Outcome(*np.sum(outcomes, axis=0))
+        print(
+            f"{name:<14} {total.n_stopped / total.n_trials:<8.1%} {total.spent_s / (total.spent_s - total.saved_s):<22.2f} "
+            f"{total.n_front / CONTROL_EVERY:<6.0f} {total.n_lost / CONTROL_EVERY:<5.1f} "
+            f"{total.n_not_luck / CONTROL_EVERY:<9.1f} {total.volume_lost / len(outcomes):.3%}"
+        )
+
+
+def learned(confidence: float) -> RuleOf:
+    """The rule that a search learns at that confidence."""
+    return lambda known, record: learn_stop_rules(known, confidence).rule(record.n_params)
+
+
+def seer(known: Sequence[TrialRecord], record: TrialRecord) -> StopRule:
+    """Stops after one epoch what will end dominated by the known; as long a start as a learned rule."""
+    rivals = [
+        r.val_accuracy for r in known if r.state == "complete" and r.n_params <= record.n_params
+    ]
+    is_dominated = bool(rivals) and max(rivals) >= record.val_accuracy
+    return StopRule((2.0,)) if is_dominated and len(known) >= MIN_CURVES else StopRule()
+
+
+def prophet(whole: Sequence[TrialRecord]) -> RuleOf:
+    """Stops after one epoch what will not be on the front of ``whole``; as long a start as a learned rule."""
+    front = {s.number for s in pareto_front(whole)}
+    return lambda known, record: StopRule(
+        (2.0,) if record.number not in front and len(known) >= MIN_CURVES else ()
+    )
+
+
+def play(
+    whole: Sequence[TrialRecord], rule_of: RuleOf, phase: int, truth: Mapping[Candidate, float]
+) -> Outcome:
+    """What a rule does in a search whose controls are the trials of number ``phase`` modulo eight."""
+    seen: list[TrialRecord] = []
+    saved, stopped = 0.0, set()
+    for record in whole:
+        rule = rule_of(seen[: n_known_to(record.number, GENERATION)], record)
+        evaluation = record.evaluation
+        assert evaluation is not None, "every trial of the table was trained"
+        is_control = record.number % CONTROL_EVERY == phase
+        end = next(
+            (i for i, a in enumerate(evaluation.curve, start=1) if rule.should_stop(i, a)), None
+        )
+        kept = replace(record, rule=rule, control=is_control)
+        if end is not None and not is_control:
+            saved += evaluation.duration_s * (1 - end / len(evaluation.curve))
+            stopped.add(record.number)
+            kept = replace(kept, state="pruned")
+        seen.append(kept)
+    front, left = pareto_front(whole), pareto_front(seen)
+    lost = [s for s in front if s.number in stopped]
+    # What died is worth nothing, whatever other seeds come to.
+    worth = {
+        r.number: DEAD_ACCURACY if r.evaluation and r.evaluation.dead else truth[r.candidate]
+        for r in whole
+    }
+    n_not_luck = sum(
+        all(
+            worth[r.number] < worth[s.number]
+            for r in seen
+            if r.state == "complete" and r.n_params <= s.n_params
+        )
+        for s in lost
+    )
+    volumes = [
+        hypervolume(
+            [(np.log10(s.n_params), -worth[s.number]) for s in found],
+            (np.log10(LARGEST), -DEAD_ACCURACY),
+        )
+        for found in (front, left)
+    ]
+    return Outcome(
+        n_trials=len(whole),
+        n_stopped=len(stopped),
+        spent_s=sum(r.evaluation.duration_s for r in whole if r.evaluation),
+        saved_s=saved,
+        n_front=len(front),
+        n_lost=len(lost),
+        n_not_luck=n_not_luck,
+        volume_lost=1 - volumes[1] / volumes[0],
+    )
+
+
+def read_searches() -> list[list[TrialRecord]]:
+    """The searches of the table, each in the order of its trials."""
     searches: dict[str, list[list[object]]] = {}
     for row in json.loads(TABLE.read_text()):
         if row[0].startswith("search"):
             searches.setdefault(row[0], []).append(row)
-    print("confidence  stopped  seconds saved  architectures an hour  front members lost")
-    for confidence in CONFIDENCES:
-        totals = [replay(rows, confidence) for rows in searches.values()]
-        n, stopped, spent, saved, front, lost = (sum(t[i] for t in totals) for i in range(6))
-        print(
-            f"{confidence:<11} {stopped / n:<8.1%} {saved / spent:<14.1%} {spent / (spent - saved):<22.2f} {lost} of {front}"
-        )
-
-
-def replay(rows: list[list[object]], confidence: float) -> tuple[float, ...]:
-    """Trials, those stopped, seconds spent without stopping, seconds saved, front members, those lost."""
-    whole = [to_record(number, row) for number, row in enumerate(rows)]
-    seen: list[TrialRecord] = []
-    saved, lost = 0.0, set()
-    for record in whole:
-        n_known = max(0, record.number // GENERATION - 1) * GENERATION
-        rule = learn_stop_rules(seen[:n_known], confidence).rule(record.n_params)
-        curve = record.evaluation.curve
-        end = next((i for i, a in enumerate(curve, start=1) if rule.should_stop(i, a)), None)
-        kept = replace(record, rule=rule)
-        if end is not None and not is_control(record.number):
-            saved += record.evaluation.duration_s * (1 - end / len(curve))
-            lost.add(record.number)
-            kept = replace(kept, state="pruned")
-        seen.append(kept)
-    front = {s.number for s in pareto_front(whole)}
-    spent = sum(r.evaluation.duration_s for r in whole)
-    return len(whole), len(lost), spent, saved, len(front), len(front & lost)
+    return [[to_record(number, row) for number, row in enumerate(r)] for r in searches.values()]
 
 
 def to_record(number: int, row: list[object]) -> TrialRecord:
@@ -73,7 +180,6 @@ def to_record(number: int, row: list[object]) -> TrialRecord:
         peak_bytes=cost.peak_bytes,
         seed=seed,
         evaluation=evaluation,
-        control=is_control(number),
     )
 
 

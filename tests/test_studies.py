@@ -13,12 +13,15 @@ import bench_table
 import numpy as np
 import optuna
 import pytest
+import replay_stopping
 import searches
 import trained_table
 
 from nasopt.cost import count_cost
+from nasopt.records import Evaluation, StopRule
 from nasopt.search.proposer import Problem, Strategy
 from nasopt.search.study import open_study, read_database
+from tests.conftest import make_record
 
 BASELINE = Path(__file__).parent.parent / "studies" / "baseline" / "search.py"
 SPACE = trained_table.SPACE
@@ -236,3 +239,25 @@ def test_the_driver_is_timed_on_the_study_that_was_filled(plan, tmp_path):
     assert n_trials == 60 + bench_driver.N_WARM_UP + 3
     stock = bench_driver.time_stock(f"sqlite:///{database}", plan, 2, attributes=False)
     assert min(stock.values()) > 0
+
+
+def replayed(rule_of, truth):
+    """Eight trials of two epochs on a front, the largest the best; trial 0 is the control."""
+    accuracies = np.linspace(0.5, 0.85, 8).tolist()
+    records = [
+        make_record(i, 1000 + i, a, evaluation=Evaluation(a, a, (0.3, a), False, 2.0))
+        for i, a in enumerate(accuracies)
+    ]
+    worth = {r.candidate: truth(r.val_accuracy) for r in records}
+    return replay_stopping.play(records, rule_of(records), 0, worth)
+
+
+def test_a_replay_counts_what_stopping_saved_and_lost():
+    whole = replayed(replay_stopping.prophet, lambda accuracy: accuracy)
+    assert (whole.n_stopped, whole.n_lost, whole.saved_s, whole.volume_lost) == (0, 0, 0, 0)
+    everything = replayed(lambda _: lambda *_: StopRule((0.4,)), lambda accuracy: accuracy)
+    assert (everything.n_front, everything.n_stopped, everything.n_lost) == (8, 7, 7)
+    assert (everything.spent_s, everything.saved_s, everything.n_not_luck) == (16, 7, 7)
+    assert everything.volume_lost > 0
+    luck = replayed(lambda _: lambda *_: StopRule((0.4,)), lambda _: 0.6)
+    assert (luck.n_lost, luck.n_not_luck, luck.volume_lost) == (7, 0, 0)
