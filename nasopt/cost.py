@@ -52,9 +52,13 @@ def count_macs(genome: Genome, image: ImageShape, n_classes: int) -> int:
     Raises:
         GenomeError: if the genome does not fit the image.
     """
-    n_channels, total = image.channels, 0
-    for layer, shape in zip(genome.layers, genome.feature_maps(image), strict=True):
-        total += n_channels * layer.filters * layer.kernel**2 * shape.height * shape.width
+    (n_channels, height, width), total = image, 0
+    for layer in genome.layers:
+        if layer.kind == "RC":
+            height, width = layer.output_size(height), layer.output_size(width)
+            if height < 1 or width < 1:
+                genome.feature_maps(image)  # tells why
+        total += n_channels * layer.filters * layer.kernel**2 * height * width
         n_channels = layer.filters
     return total + (n_channels + n_classes) * HIDDEN_UNITS
 

@@ -103,7 +103,7 @@ class Genome:
     final_activation: str
 
     def __post_init__(self) -> None:
-        n_reductions = sum(layer.kind == "RC" for layer in self.layers)
+        n_reductions = [layer.kind for layer in self.layers].count("RC")
         if n_reductions != N_REDUCTIONS:
             raise GenomeError(
                 f"a genome has exactly {N_REDUCTIONS} RC layers, this one has {n_reductions}; "

@@ -7,7 +7,8 @@ construction, but for the caps on parameters and MACs.
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +22,10 @@ MUTATED_CROSSOVERS = 0.5  # the share of children of two parents that are mutate
 ONE_MORE_MUTATION = 0.3  # the chance that another mutation follows a mutation
 LR_SD = 0.4  # standard deviation of the change of log lr
 LR_DECAY_SD = 0.8
+STEPS = (-2, -1, -1, 1, 1, 2)
+
+# Layers are values, and a space has some hundreds of them: each is made and checked once.
+_layer = lru_cache(maxsize=1 << 14)(ConvLayer)
 
 
 @dataclass(slots=True)
@@ -80,11 +85,13 @@ def cross(
     The learning rate and its decay come from one parent, the final activation from ``right``, whose
     last layers it was made for.
     """
+    met, n_right = _reductions_before(right), len(right.genome.layers)
+    fewest, most = space.depth
     cuts = [
         (i, j)
         for i, seen in enumerate(_reductions_before(left))
-        for j, met in enumerate(_reductions_before(right))
-        if seen == met and space.depth[0] <= i + len(right.genome.layers) - j <= space.depth[1]
+        for j in range(max(0, i + n_right - most), min(n_right, i + n_right - fewest) + 1)
+        if seen == met[j]
     ]
     i, j = cuts[int(rng.integers(len(cuts)))] if cuts else (0, 0)
     recipe = left if rng.random() < 0.5 else right
@@ -95,7 +102,7 @@ def cross(
 
 
 def _reductions_before(candidate: Candidate) -> list[int]:
-    kinds = (layer.kind == "RC" for layer in candidate.genome.layers)
+    kinds = [layer.kind == "RC" for layer in candidate.genome.layers]
     return list(itertools.accumulate(kinds, initial=0))
 
 
@@ -105,7 +112,8 @@ def add_layer(wish: _Wish, space: SearchSpace, rng: np.random.Generator) -> None
         position = int(rng.integers(len(wish.layers) + 1))
         neighbour = wish.layers[max(position - 1, 0)]
         kernel = int(rng.integers(space.kernel[0], space.kernel[1] + 1))
-        wish.layers.insert(position, replace(neighbour, kind="NC", kernel=kernel))
+        layer = _layer("NC", neighbour.filters, kernel, neighbour.activation)
+        wish.layers.insert(position, layer)
 
 
 def remove_layer(wish: _Wish, space: SearchSpace, rng: np.random.Generator) -> None:
@@ -122,8 +130,8 @@ def split_layer(wish: _Wish, space: SearchSpace, rng: np.random.Generator) -> No
         layer = wish.layers[position]
         first = int(rng.integers(1, layer.kernel + 1))
         wish.layers[position : position + 1] = [
-            replace(layer, kind="NC", kernel=first),
-            replace(layer, kernel=layer.kernel - first + 1),
+            _layer("NC", layer.filters, first, layer.activation),
+            _layer(layer.kind, layer.filters, layer.kernel - first + 1, layer.activation),
         ]
 
 
@@ -140,8 +148,7 @@ def move_reduction(wish: _Wish, space: SearchSpace, rng: np.random.Generator) ->
 def step_filters(wish: _Wish, space: SearchSpace, rng: np.random.Generator) -> None:  # noqa: ARG001
     """One or two filters more or fewer in one layer."""
     position = int(rng.integers(len(wish.layers)))
-    step = int(rng.choice((-2, -1, -1, 1, 1, 2)))
-    _set_filters(wish, position, wish.layers[position].filters + step)
+    _set_filters(wish, position, wish.layers[position].filters + _one(STEPS, rng))
 
 
 def scale_filters(wish: _Wish, space: SearchSpace, rng: np.random.Generator) -> None:  # noqa: ARG001
@@ -161,18 +168,20 @@ def shift_filters(wish: _Wish, space: SearchSpace, rng: np.random.Generator) -> 
 def change_kernel(wish: _Wish, space: SearchSpace, rng: np.random.Generator) -> None:
     """Another kernel in one layer, one larger or smaller in two of three cases."""
     position = int(rng.integers(len(wish.layers)))
-    kernel = wish.layers[position].kernel + (1 if rng.random() < 0.5 else -1)
+    layer = wish.layers[position]
+    kernel = layer.kernel + (1 if rng.random() < 0.5 else -1)
     if rng.random() < 1 / 3:
         kernel = int(rng.integers(space.kernel[0], space.kernel[1] + 1))
     kernel = min(max(kernel, space.kernel[0]), space.kernel[1])
-    wish.layers[position] = replace(wish.layers[position], kernel=kernel)
+    wish.layers[position] = _layer(layer.kind, layer.filters, kernel, layer.activation)
 
 
 def change_activation(wish: _Wish, space: SearchSpace, rng: np.random.Generator) -> None:
     """Another activation in one layer."""
     position = int(rng.integers(len(wish.layers)))
+    layer = wish.layers[position]
     activation = _one(space.activations, rng)
-    wish.layers[position] = replace(wish.layers[position], activation=activation)
+    wish.layers[position] = _layer(layer.kind, layer.filters, layer.kernel, activation)
 
 
 def change_final_activation(wish: _Wish, space: SearchSpace, rng: np.random.Generator) -> None:
@@ -223,7 +232,8 @@ def _move(wish: _Wish, kind: str, rng: np.random.Generator) -> None:
 
 
 def _set_filters(wish: _Wish, position: int, filters: int) -> None:
-    wish.layers[position] = replace(wish.layers[position], filters=max(filters, 1))
+    layer = wish.layers[position]
+    wish.layers[position] = _layer(layer.kind, max(filters, 1), layer.kernel, layer.activation)
 
 
 def _nearest(wish: _Wish, space: SearchSpace) -> Candidate:
@@ -234,18 +244,22 @@ def _nearest(wish: _Wish, space: SearchSpace) -> Candidate:
     """
     layers: list[ConvLayer] = []
     size, n_reductions_left = min(space.image.height, space.image.width), N_REDUCTIONS
-    for i, layer in enumerate(wish.layers):
-        kind = layer.kind if n_reductions_left else "NC"
-        if n_reductions_left == len(wish.layers) - i:
+    (fewest, most), (smallest, largest) = space.filters, space.kernel
+    for n_left, layer in zip(range(len(wish.layers), 0, -1), wish.layers, strict=True):
+        kind, filters, kernel = layer.kind, layer.filters, layer.kernel
+        if not n_reductions_left:
+            kind = "NC"
+        elif n_reductions_left == n_left:
             kind = "RC"
-        filters = min(max(layer.filters, space.filters[0]), space.filters[1])
-        largest = space.max_kernel(kind, size, n_reductions_left)
-        kernel = min(max(layer.kernel, space.kernel[0]), largest)
-        if (kind, filters, kernel) != (layer.kind, layer.filters, layer.kernel):
-            layer = replace(layer, kind=kind, filters=filters, kernel=kernel)  # noqa: PLW2901
-        layers.append(layer)
-        size = layer.output_size(size)
-        n_reductions_left -= kind == "RC"
+        if not fewest <= filters <= most:
+            filters = min(max(filters, fewest), most)
+        if kind == "RC" or not smallest <= kernel <= largest:
+            fitting = space.max_kernel(kind, size, n_reductions_left)
+            kernel = min(max(kernel, smallest), fitting)
+        layers.append(_layer(kind, filters, kernel, layer.activation))
+        if kind == "RC":
+            size = layers[-1].output_size(size)
+            n_reductions_left -= 1
     return Candidate(
         Genome(tuple(layers), wish.final_activation),
         lr=min(max(wish.lr, space.lr[0]), space.lr[1]),

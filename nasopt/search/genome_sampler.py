@@ -4,6 +4,7 @@ Optuna asks for one parameter after another; the sampler hands it all parameters
 of the static union of every parameter that the space has. So conditional parameters stay what they are.
 """
 
+import math
 import sys
 import threading
 import zlib
@@ -247,9 +248,7 @@ def _vary(space: SearchSpace, parents: Sequence[Candidate], rng: np.random.Gener
 
 def _size(space: SearchSpace, candidate: Candidate) -> float:
     """The number of parameters; infinite for what exceeds a cap of the space."""
-    if space.why_too_large(candidate.genome) is not None:
-        return np.inf
-    return space.n_params(candidate.genome)
+    return math.inf if space.why_too_large(candidate.genome) else space.n_params(candidate.genome)
 
 
 def _from_params(space: SearchSpace, params: Mapping[str, Any]) -> Candidate | None:

@@ -5,7 +5,7 @@ features it is compared come as a :class:`Problem`. Size is known before a train
 accuracy, a fraction, is known with noise. Small and accurate is good.
 """
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Generic, TypeVar
@@ -138,13 +138,16 @@ class Proposer(Generic[C]):
         if len(belief.candidates) < self._n_start:
             return self._start(belief, taken, rng)
         for_bar = self.problem.bar is not None and rng.random() < BAR_SHARE
-        children = self._children(belief, belief.near_bar if for_bar else belief.pool, taken, rng)
+        pool = belief.near_bar if for_bar else belief.pool
+        children, sizes = self._children(belief, pool, taken, rng)
         if not children:
             return self._start(belief, taken, rng)
         if belief.model is None or len(children) == 1:
-            return next(iter(children))
-        gains = self._gains(belief, belief.model, children, pending, for_bar=for_bar)
-        return list(children)[int(np.argmax(gains))]
+            return children[0]
+        gains = self._gains(
+            belief, belief.model, children, np.array(sizes), pending, for_bar=for_bar
+        )
+        return children[int(np.argmax(gains))]
 
     def _start(
         self, belief: Belief[C], taken: Collection[C], rng: np.random.Generator
@@ -169,22 +172,27 @@ class Proposer(Generic[C]):
         pool: Sequence[C],
         taken: Collection[C],
         rng: np.random.Generator,
-    ) -> dict[C, float]:
-        """Distinct new children of ``pool`` with their sizes, in the order of their birth."""
+    ) -> tuple[list[C], list[float]]:
+        """Distinct new children of ``pool`` and their sizes, in the order of their birth."""
         n_wanted = 1 if belief.model is None else self.strategy.n_children
-        children: dict[C, float] = {}
+        children: list[C] = []
+        sizes: list[float] = []
+        met = set(taken)
         for _ in range(MAX_DRAWS_PER_CHILD * self.strategy.n_children):
             n_parents = 2 if rng.random() < self.strategy.crossovers else 1
             parents = [pool[int(rng.integers(len(pool)))] for _ in range(n_parents)]
             child = self.problem.vary(parents, rng)
-            if child in taken or child in children:
+            n_met = len(met)
+            met.add(child)  # a child is hashed once: that costs as much as a third of making it
+            if len(met) == n_met:
                 continue
             size = self.problem.size(child)
             if size <= belief.cap:
-                children[child] = size
+                children.append(child)
+                sizes.append(size)
                 if len(children) == n_wanted:
                     break
-        return children
+        return children, sizes
 
     def _select(self, losses: Array, ranks: NDArray[np.int_]) -> NDArray[np.int_]:
         """A pool: the best by rank, then the loneliest."""
@@ -199,13 +207,13 @@ class Proposer(Generic[C]):
         self,
         belief: Belief[C],
         model: AccuracyModel,
-        children: Mapping[C, float],
+        children: Sequence[C],
+        sizes: Array,
         pending: Sequence[C],
         *,
         for_bar: bool,
     ) -> Array:
         """What each child promises, shape ``(n,)``: hypervolume, or a smaller size above the bar."""
-        sizes = np.array(list(children.values()))
         features = np.stack([self.problem.features(child) for child in children])
         awaited_sizes, awaited = self._table(pending, features.shape[1])
         mean, sd = model.process.predict(features, awaited)
