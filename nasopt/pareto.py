@@ -112,12 +112,17 @@ def non_dominated_ranks(losses: ArrayLike) -> NDArray[np.int_]:
     # The second objective that a rank has come down to, growing with the rank.
     lowest: list[float] = []
     before, rank = None, 0
-    for i, point in zip(order.tolist(), points[order].tolist(), strict=True):
+    in_order: list[int] = []
+    columns = points[
+        order
+    ].T.tolist()  # two lists: a list a point would keep the garbage collector busy
+    for point in zip(*columns, strict=True):
         if point != before:
             rank = bisect_right(lowest, point[1])
             lowest[rank : rank + 1] = [point[1]]
             before = point
-        ranks[i] = rank
+        in_order.append(rank)
+    ranks[order] = in_order
     return ranks
 
 

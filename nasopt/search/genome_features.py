@@ -17,6 +17,7 @@ from nasopt.space import SearchSpace
 Array = NDArray[np.float64]
 
 _CODES = {name: [float(name == other) for other in ACTIVATIONS] for name in ACTIVATIONS}
+_INDEX = {name: i for i, name in enumerate(ACTIVATIONS)}
 _N = len(ACTIVATIONS)
 # The group of every feature: those of one group share a length scale in the model of accuracy.
 _SIZES = [0] * 2  # log parameters, log MACs
@@ -38,49 +39,55 @@ def make_features(space: SearchSpace) -> Callable[[Candidate], Array]:
 
     def features(candidate: Candidate) -> Array:
         layers = candidate.genome.layers
-        first, second = (i for i, layer in enumerate(layers) if layer.kind == "RC")
-        stretches = (layers[:first], layers[first + 1 : second], layers[second + 1 :])
         n_params, macs, reach, jump, size = 0, 0, 1, 1, pixels
         n_in = space.image.channels
+        lengths, kernels, widths, stretch = [0, 0, 0], [0, 0, 0], [0.0, 0.0, 0.0], 0
+        reductions: list[ConvLayer] = []
+        counts, share = [0.0] * _N, 1 / len(layers)
         for layer in layers:
-            size = layer.output_size(size)
-            weights = n_in * layer.filters * layer.kernel**2
-            n_params += weights + layer.filters
+            filters, kernel = layer.filters, layer.kernel
+            weights = n_in * filters * kernel * kernel
+            n_params += weights + filters
+            reach += (kernel - 1) * jump
+            counts[_INDEX[layer.activation]] += share
+            if layer.kind == "RC":
+                size = layer.output_size(size)
+                jump *= 2
+                reductions.append(layer)
+                stretch += 1
+            else:
+                lengths[stretch] += 1
+                kernels[stretch] += kernel - 1
+                widths[stretch] += math.log(filters)
             macs += weights * size * size
-            reach += (layer.kernel - 1) * jump
-            jump *= layer.stride
-            n_in = layer.filters
-        counts = [0.0] * _N
-        for layer in layers:
-            counts[ACTIVATIONS.index(layer.activation)] += 1 / len(layers)
-        reductions = layers[first], layers[second]
+            n_in = filters
+        first, second = reductions
+        at_the_end = math.log(n_in)
+        # A stretch of no layers is as wide as the network's end, a neutral value.
+        mean_widths = [w / n if n else at_the_end for w, n in zip(widths, lengths, strict=True)]
         return np.array(
             [
                 math.log(n_params),
                 math.log(macs),
                 math.log(min(reach, pixels)),
                 math.log(size),
-                *(_mean_log_filters(stretch, n_in) for stretch in stretches),
-                *(math.log(layer.filters) for layer in reductions),
-                math.log(min(layer.filters for layer in layers)),
-                math.log(n_in),
-                *(len(stretch) for stretch in stretches),
-                *(float(sum(layer.kernel - 1 for layer in stretch)) for stretch in stretches),
-                *(float(layer.kernel) for layer in reductions),
-                *_CODES[reductions[0].activation],
-                *_CODES[reductions[1].activation],
+                *mean_widths,
+                math.log(first.filters),
+                math.log(second.filters),
+                math.log(min([layer.filters for layer in layers])),
+                at_the_end,
+                *lengths,
+                *kernels,
+                first.kernel,
+                second.kernel,
+                *_CODES[first.activation],
+                *_CODES[second.activation],
                 *counts,
                 *_CODES[candidate.genome.final_activation],
                 math.log(candidate.lr),
                 math.log(candidate.lr_decay),
-            ]
+            ],
+            dtype=float,
         )
 
     return features
-
-
-def _mean_log_filters(layers: tuple[ConvLayer, ...], n_filters: int) -> float:
-    """Of no layers it is what the network ends with, a neutral value."""
-    if not layers:
-        return math.log(n_filters)
-    return sum(math.log(layer.filters) for layer in layers) / len(layers)

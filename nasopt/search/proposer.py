@@ -183,7 +183,7 @@ class Proposer(Generic[C]):
             parents = [pool[int(rng.integers(len(pool)))] for _ in range(n_parents)]
             child = self.problem.vary(parents, rng)
             n_met = len(met)
-            met.add(child)  # a child is hashed once: that costs as much as a third of making it
+            met.add(child)  # hashed once: the hash of a genome is computed anew each time
             if len(met) == n_met:
                 continue
             size = self.problem.size(child)
