@@ -26,6 +26,7 @@ Array = NDArray[np.float64]
 JITTER = 1e-8
 MAX_STEPS = 20
 MIN_DISTANCE = 1e-12
+N_ROWS = 200
 # Standard deviations of the normal priors on the logarithms of variance, noise and scales.
 PRIOR_SD = (1.0, 2.0, 1.0)
 PRIOR_NOISE = 1e-2
@@ -116,9 +117,12 @@ class GaussianProcess:
 
     def mean(self, features: Array) -> Array:
         """The posterior mean, shape ``(m,)``, at ``features``, shape ``(m, d)``."""
+        kernel = self._hyperparameters.kernel
+        # Some rows at a time, so that the kernel stays in the cache.
+        parts = [features[i : i + N_ROWS] for i in range(0, len(features), N_ROWS)]
         with _BLAS.limit(limits=1):
-            kernel = self._hyperparameters.kernel(features, self._features)
-            return np.asarray(kernel @ self._alpha)
+            means = [kernel(part, self._features) @ self._alpha for part in parts]
+        return np.concatenate(means) if means else np.zeros(0)
 
     def predict(self, features: Array, pending: Array) -> tuple[Array, Array]:
         """The posterior mean and standard deviation without noise, each of shape ``(m,)``.
