@@ -1,9 +1,12 @@
 """Candidates with the trainings that came to their end, and the Pareto front of them."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from nasopt.pareto import is_non_dominated
 from nasopt.records import Candidate, TrialRecord
@@ -19,10 +22,12 @@ class CandidateSummary:
     first: TrialRecord
     accuracies: tuple[float, ...]
     val_accuracy: float = field(init=False)  # the mean of accuracies
+    n_params: int = field(init=False)  # fields, since all of them are read for every replicate
 
     def __post_init__(self) -> None:
         mean = sum(self.accuracies) / len(self.accuracies)
         object.__setattr__(self, "val_accuracy", mean)
+        object.__setattr__(self, "n_params", self.first.n_params)
 
     @property
     def number(self) -> int:
@@ -33,11 +38,6 @@ class CandidateSummary:
     def candidate(self) -> Candidate:
         """The candidate."""
         return self.first.candidate
-
-    @property
-    def n_params(self) -> int:
-        """Its number of parameters."""
-        return self.first.n_params
 
     @property
     def n_runs(self) -> int:
@@ -113,7 +113,8 @@ def pareto_front(records: Sequence[TrialRecord]) -> list[CandidateSummary]:
 
 def front_of(summaries: Sequence[CandidateSummary]) -> list[CandidateSummary]:
     """Those of ``summaries`` that no other dominates, smallest first, each point once."""
-    keep = is_non_dominated([(s.n_params, -s.val_accuracy) for s in summaries])
-    front = [s for s, kept in zip(summaries, keep, strict=True) if kept]
+    sizes, accuracies = [s.n_params for s in summaries], [s.val_accuracy for s in summaries]
+    keep = is_non_dominated(np.column_stack((sizes, np.negative(accuracies))))
+    front = list(itertools.compress(summaries, keep.tolist()))
     points = {s.n_params: s for s in reversed(front)}  # on a front a size has one accuracy
     return [points[size] for size in sorted(points)]

@@ -119,7 +119,10 @@ def non_dominated_ranks(losses: ArrayLike) -> NDArray[np.int_]:
     for point in zip(*columns, strict=True):
         if point != before:
             rank = bisect_right(lowest, point[1])
-            lowest[rank : rank + 1] = [point[1]]
+            if rank == len(lowest):
+                lowest.append(point[1])
+            else:
+                lowest[rank] = point[1]
             before = point
         in_order.append(rank)
     ranks[order] = in_order

@@ -70,7 +70,8 @@ class Belief(Generic[C]):
     """What a history tells: every candidate with its size and expected accuracy, the parents, the model.
 
     ``pool`` are the parents where the whole front is to grow, ``near_bar`` those where the bar is to be cleared by something
-    smaller: both are the same without a bar. ``cap`` is the size above which nothing is of use.
+    smaller: both are the same without a bar. ``front``, shape ``(f, 2)``, holds (size, -accuracy) of what nothing dominates.
+    ``cap`` is the size above which nothing is of use.
     """
 
     candidates: tuple[C, ...]
@@ -79,6 +80,7 @@ class Belief(Generic[C]):
     seen: frozenset[C]
     pool: tuple[C, ...]
     near_bar: tuple[C, ...]
+    front: Array
     model: AccuracyModel | None
     cap: float
 
@@ -128,7 +130,8 @@ class Proposer(Generic[C]):
             near_bar = tuple(candidates[i] for i in self._select(losses, constrained))
         cap = self._cap(sizes, accuracies)
         seen = frozenset(ledger.rows)
-        return Belief(candidates, sizes, accuracies, seen, pool, near_bar, model, cap)
+        front = losses[ranks == 0]
+        return Belief(candidates, sizes, accuracies, seen, pool, near_bar, front, model, cap)
 
     def propose(
         self, belief: Belief[C], pending: Sequence[C], rng: np.random.Generator
@@ -217,8 +220,9 @@ class Proposer(Generic[C]):
         features = np.stack([self.problem.features(child) for child in children])
         awaited_sizes, awaited = self._table(pending, features.shape[1])
         mean, sd = model.process.predict(features, awaited)
+        expected = model.accuracies(model.process.mean(awaited))
         known_sizes = np.concatenate((belief.sizes, awaited_sizes))
-        known = np.concatenate((belief.accuracies, model.accuracies(model.process.mean(awaited))))
+        known = np.concatenate((belief.accuracies, expected))
         bar = self.problem.bar
         if for_bar and bar is not None:
             chance = ndtr((model.target(bar) - mean) / sd)
@@ -227,7 +231,8 @@ class Proposer(Generic[C]):
                 return np.asarray(chance)
             return np.asarray(chance * np.maximum(np.log(feasible.min() / sizes), 0.0))
         size, accuracy = self.problem.ref_point or (known_sizes.max(), known.min())
-        losses = np.column_stack((known_sizes, -known))
+        awaited_losses = np.column_stack((awaited_sizes, -expected))
+        losses = np.concatenate((belief.front, awaited_losses))  # what is dominated has no say
         gains = np.zeros(len(children))
         optimism = self.strategy.optimism or 0.0
         for factor in (

@@ -43,7 +43,7 @@ def choose_replicate(
     """
     if not summaries:
         return None
-    runs = np.array([s.n_runs for s in summaries])
+    runs = np.array([len(s.accuracies) for s in summaries])
     means = np.array([s.val_accuracy for s in summaries])
     sizes = np.array([s.n_params for s in summaries])
     sure = sizes[(runs >= MIN_RUNS) & (means >= bar + margin / np.sqrt(runs))]

@@ -52,7 +52,8 @@ class Hyperparameters:
         exponents -= np.sum(a * a, axis=1)[:, None]
         exponents -= np.sum(b * b, axis=1)
         np.exp(np.minimum(exponents, 0.0, out=exponents), out=exponents)
-        return np.asarray(self.variance * exponents)
+        exponents *= self.variance
+        return np.asarray(exponents)
 
 
 def fit_hyperparameters(
