@@ -52,7 +52,10 @@ def choose_replicate(
     promise = np.where(chances >= MIN_CHANCE, chances * np.log(cap / sizes), 0.0)
     on_the_way = Counter(pending)
     best, found = 0.0, None
+    at_most = promise * runs / runs  # without a training on the way
     for i in np.flatnonzero(promise > 0).tolist():
+        if at_most[i] <= best:
+            continue  # without hashing the candidate
         candidate = summaries[i].candidate
         n = runs[i] + on_the_way[candidate]
         # A candidate with trainings on the way has less left to tell.
