@@ -1,6 +1,6 @@
 """Measures the native engine against PyTorch: time a step, kernels against the FMA peak, threads, memory.
 
-Run it with ``make bench-engine`` or ``python studies/bench_engine.py [--quick]``. Both engines train the same
+Run it with ``make bench-engine`` or ``python studies/bench_engine.py [--quick] [--onednn]``. Both engines train the same
 networks on one thread each, taking turns in one process; figures are medians of the turns, in processor
 time, which counts no time when the machine works on something else.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from nasopt.cost import count_cost, count_params
 from nasopt.data import DataSource, Split, TrainVal, load_train_val
 from nasopt.genome import Genome, ImageShape
-from nasopt.training import Recipe, train
+from nasopt.training import Recipe, torch_engine, train
 from nasopt.training.native_engine import NativeNetwork, chosen_isa, lanes_and_peak
 from nasopt.training.randomness import initial_weights
 
@@ -53,15 +53,22 @@ BATCH = 128
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer steps and turns")
+    parser.add_argument(
+        "--onednn", action="store_true", help="PyTorch at its best, not as nasopt runs it"
+    )
     parser.add_argument("--only", help="one genome; prints its row and its kernels")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    torch_engine.use_onednn = options.onednn
     data = load_train_val(DataSource())
     if options.memory:
         _print_memory(data, options.memory)
         return
     genomes = (options.only,) if options.only else GENOMES
-    print(f"instruction set {chosen_isa()}; batch {BATCH}; one thread an engine")
+    print(
+        f"instruction set {chosen_isa()}; PyTorch with oneDNN {'on' if options.onednn else 'off'}; "
+        f"batch {BATCH}; one thread an engine"
+    )
     compare(data, genomes, n_turns=3 if options.quick else 5, n_steps=10 if options.quick else 20)
     compare_kernels(genomes)
     if not options.only:

@@ -16,6 +16,10 @@ from nasopt.training.recipe import EpochResult, Recipe
 
 EVALUATION_BATCH = 1000
 
+# oneDNN corrupts memory on 1x1 reductions of one filter (torch 2.14.1, AVX2): see docs/decisions.md. Benchmarks switch
+# it on, to compare with PyTorch at its best.
+use_onednn = False
+
 
 def train_with_torch(
     genome: Genome,
@@ -30,8 +34,7 @@ def train_with_torch(
     ``on_epoch`` is called after every epoch, and ends the training by returning True.
     """
     torch.set_num_threads(1)  # more do not help networks this small, and would change the sums
-    # oneDNN corrupts memory on 1x1 reductions of one filter (torch 2.14.1, AVX2): see docs/decisions.md.
-    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+    torch.backends.mkldnn.enabled = use_onednn  # type: ignore[assignment]
     model = build_model(genome, data.shape, data.n_classes, weights)
     optimizer = torch.optim.AdamW(
         model.parameters(),
