@@ -206,8 +206,7 @@ void Network::pack() {
 }
 
 void Network::Ahead::fetch() {
-  constexpr int kLines = 16;  // about as many as a core waits for at a time
-  for (int i = 0; i < kLines && index < end; i++) {
+  for (int i = 0; i < n_lines && index < end; i++) {
     __builtin_prefetch(memory + *index * image_bytes + line);
     if ((line += 64) >= image_bytes) line = 0, index++;
   }
@@ -279,7 +278,7 @@ Totals Network::accumulate(const Images& images, const std::int64_t* index, std:
   Chunk chunk = {};
   for (std::int64_t first = 0; first < n; first += chunk.n) {
     chunk = {index + first, size(first), size(first + kernels_.lanes), chunk.slot};
-    ahead_ = {memory, n_pixels * (pixels.bytes ? 1 : 4), chunk.index + chunk.n, chunk.index + chunk.n + chunk.n_next, 0};
+    ahead_ = {memory, n_pixels * (pixels.bytes ? 1 : 4), chunk.index + chunk.n, chunk.index + chunk.n + chunk.n_next, 0, kernels_.lanes};
     forward(images, chunk, true);
     const Loss part = loss(images, chunk, true, 1.0f / static_cast<float>(n), nullptr);
     totals.loss_sum += part.sum;

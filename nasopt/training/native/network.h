@@ -82,6 +82,7 @@ class Network {
     std::int64_t image_bytes;
     const std::int64_t *index, *end;
     std::int64_t line;
+    int n_lines;  // at a time: as many as a chunk has images, whose kernels take the longer the more it has
     void fetch();
   };
   struct Map {

@@ -18,9 +18,39 @@ INLINE void store_scaled(float* to, Words8 bytes) {
   });
 }
 
-// 16 pixels of 8 images, transposed by three rounds of interleaving: 16 images would not fit 16 registers.
+#if defined(__AVX512F__)
+// 16 pixels of 16 images. Quarter q of row i holds image 4 q + i: four by four words transposed within quarters leave
+// four pixels of all 16 images, in order, in each row.
+constexpr int kBlockImages = 16;
 INLINE void load_block(const std::uint8_t* const* images, std::int64_t pixel, float* const* to, int lane) {
-  constexpr int kBlock = 8;
+  const auto read = [&](int image) __attribute__((always_inline)) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(images[lane + image] + pixel));
+  };
+  __m512i row[4], half[4];
+  repeat<4>(UNROLLED(i) {
+    row[i] = _mm512_castsi128_si512(read(i));
+    row[i] = _mm512_maskz_inserti32x4(0xffff, row[i], read(i + 4), 1);
+    row[i] = _mm512_maskz_inserti32x4(0xffff, row[i], read(i + 8), 2);
+    row[i] = _mm512_maskz_inserti32x4(0xffff, row[i], read(i + 12), 3);
+  });
+  repeat<2>(UNROLLED(i) {
+    half[i] = _mm512_maskz_unpacklo_epi32(0xffff, row[2 * i], row[2 * i + 1]);
+    half[i + 2] = _mm512_maskz_unpackhi_epi32(0xffff, row[2 * i], row[2 * i + 1]);
+  });
+  repeat<2>(UNROLLED(i) {
+    row[2 * i] = _mm512_maskz_unpacklo_epi64(0xff, half[2 * i], half[2 * i + 1]);
+    row[2 * i + 1] = _mm512_maskz_unpackhi_epi64(0xff, half[2 * i], half[2 * i + 1]);
+  });
+  repeat<16>(UNROLLED(i) {
+    const Integers bytes = (reinterpret_cast<const Integers&>(row[i / 4]) >> (i % 4 * 8)) & 0xff;
+    store(to[i] + lane, __builtin_convertvector(bytes, Vector) * kByteScale);
+  });
+}
+#else
+// 16 pixels of 8 images, transposed by three rounds of interleaving: 16 images would not fit 16 registers.
+constexpr int kBlockImages = 8;
+INLINE void load_block(const std::uint8_t* const* images, std::int64_t pixel, float* const* to, int lane) {
+  constexpr int kBlock = kBlockImages;
   Bytes16 a[kBlock], b[kBlock];
   repeat<kBlock>(UNROLLED(i) { __builtin_memcpy(&a[i], images[lane + i] + pixel, 16); });
   repeat<3>([&](int) __attribute__((always_inline)) {
@@ -35,6 +65,7 @@ INLINE void load_block(const std::uint8_t* const* images, std::int64_t pixel, fl
     store_scaled(to[2 * i + 1] + lane, words(interleave_high(a[i], Bytes16{})));
   });
 }
+#endif
 
 void load_images(Pixels pixels, const std::int64_t* index, int n_valid, const Maps& map) {
   const std::int64_t n = static_cast<std::int64_t>(map.channels) * map.rows * map.cols;
@@ -57,7 +88,7 @@ void load_images(Pixels pixels, const std::int64_t* index, int n_valid, const Ma
     for (; p + kBlock <= n; p += kBlock) {
       float* to[kBlock];
       for (float*& pixel : to) pixel = next_pixel();
-      for (int lane = 0; lane < kLanes; lane += 8) load_block(images, p, to, lane);
+      for (int lane = 0; lane < kLanes; lane += kBlockImages) load_block(images, p, to, lane);
     }
     for (; p < n; p++) {
       float* to = next_pixel();

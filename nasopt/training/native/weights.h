@@ -102,13 +102,7 @@ void weight_gradient(const WeightGradient& arguments) {
 }
 
 void reduce(const float* sums, float* gradient, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; i++) {
-    float part[kVector];
-    for (int j = 0; j < kVector; j++) part[j] = sums[i * kVector + j];
-    for (int half = kVector / 2; half; half /= 2)
-      for (int j = 0; j < half; j++) part[j] += part[j + half];
-    gradient[i] = part[0];
-  }
+  for (std::int64_t i = 0; i < n; i++) gradient[i] = sum_of(load(sums + i * kVector));
 }
 
 void adamw(const AdamW& a, const float* __restrict gradient, float* __restrict weight, float* __restrict mean,
