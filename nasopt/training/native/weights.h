@@ -9,10 +9,16 @@
 namespace nasopt {
 namespace {
 
+#if defined(__AVX512F__)  // 32 registers
+constexpr int kMostSums = 24;
+constexpr int most_taps(int filters) { return filters <= 2 ? 8 : filters == 3 ? 7 : 5; }
+#else
+constexpr int kMostSums = 12;
 constexpr int most_taps(int filters) { return filters == 1 ? 8 : filters == 2 ? 6 : filters == 3 ? 4 : 3; }
+#endif
 
 // Whether a tile has registers for the biases' sums too, as one tap more.
-constexpr bool has_room(int filters, int taps) { return filters * (taps + 1) <= 12; }
+constexpr bool has_room(int filters, int taps) { return filters * (taps + 1) <= kMostSums; }
 
 // FB filters by TB taps over the rows [y, end): FB * TB accumulators stay in registers.
 template <int FB, int TB, bool kBias>
