@@ -191,13 +191,25 @@ def test_sizes_above_the_limit_are_refused():
     assert all(problem.size(word) <= 16 for word in words(search(40, problem)))
 
 
-def test_a_start_of_several_choices_is_spread_out():
-    def nearest(strategy):
-        w = np.array([one_hot(word) for word in words(search(10, strategy=strategy))])
-        d = ((w[:, None] - w) ** 2).sum(axis=2) + 99 * np.eye(10)
-        return d.min(axis=1).mean()
+def test_a_start_of_several_choices_is_cheap():
+    def cost(word):
+        return 1.0 + word[2]
 
-    assert nearest(replace(STRATEGY, start_choices=30)) > nearest(STRATEGY)
+    def mean_cost(n_choices):
+        strategy = replace(STRATEGY, n_start=30, start_choices=n_choices)
+        told = search(30, replace(PROBLEM, cost=cost), strategy)
+        return np.mean([cost(word) for word in words(told)])
+
+    assert mean_cost(5) < mean_cost(1) - 0.5
+    # Where all cost the same, the first draw is taken.
+    assert search(10) == search(10, strategy=replace(STRATEGY, start_choices=1))
+
+
+def test_of_two_that_promise_the_same_the_cheaper_is_tried():
+    dear = replace(PROBLEM, cost=lambda word: 100.0 if word[0] == 0 else 1.0)
+    told = words(search(60, dear))[10:]
+    assert sum(word[0] == 0 for word in told) < len(told) / 10
+    assert sum(word[0] == 0 for word in words(search(60))[10:]) > len(told) / 10
 
 
 def test_the_model_of_a_long_history_keeps_the_best_and_a_spread_of_the_rest():

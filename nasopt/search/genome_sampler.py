@@ -25,6 +25,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nasopt.cost import count_macs
 from nasopt.errors import GenomeError
 from nasopt.genome import LAYER_KINDS
 from nasopt.records import Candidate
@@ -37,6 +38,8 @@ from nasopt.variation import vary
 C = TypeVar("C", bound=Hashable)
 
 EXPECTED_KEY = "expected_accuracy"
+# What a training takes besides: 900 of them took 0.52 s and 0.22 s a thousand MACs (least squares over the published table).
+OVERHEAD_MACS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +213,7 @@ def genome_problem(space: SearchSpace, bar: float | None = None) -> Problem[Cand
         groups=GROUPS,
         bar=bar,
         max_size=sys.float_info.max,
+        cost=partial(_cost, space),
     )
 
 
@@ -249,6 +253,11 @@ def _vary(space: SearchSpace, parents: Sequence[Candidate], rng: np.random.Gener
 def _size(space: SearchSpace, candidate: Candidate) -> float:
     """The number of parameters; infinite for what exceeds a cap of the space."""
     return math.inf if space.why_too_large(candidate.genome) else space.n_params(candidate.genome)
+
+
+def _cost(space: SearchSpace, candidate: Candidate) -> float:
+    """How long a training takes, in MACs for one image."""
+    return OVERHEAD_MACS + count_macs(candidate.genome, space.image, space.n_classes)
 
 
 def _from_params(space: SearchSpace, params: Mapping[str, Any]) -> Candidate | None:
