@@ -43,18 +43,26 @@ class IsolatedProcesses(Executor):
             pool.shutdown(wait)
 
     def _run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        for is_last in (False, True):
-            try:
-                return self._own_pool().submit(fn, *args, **kwargs).result()
-            except BrokenProcessPool as error:
-                with self._lock:
-                    self._pools.pop(threading.get_ident()).shutdown(wait=False)
-                if is_last or self._is_ending:
-                    raise WorkerDiedError(
-                        "the worker process died during the training, twice, perhaps killed for lack of memory; "
-                        "use fewer workers or smaller networks"
-                    ) from error
-        return None
+        try:
+            return self._attempt(fn, *args, **kwargs)
+        except BrokenProcessPool as error:
+            if self._is_ending:
+                raise WorkerDiedError("the worker process was ended with its executor") from error
+        try:
+            return self._attempt(fn, *args, **kwargs)
+        except BrokenProcessPool as error:
+            raise WorkerDiedError(
+                "the worker process died during the training, twice, perhaps killed for lack of memory; "
+                "use fewer workers or smaller networks"
+            ) from error
+
+    def _attempt(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        try:
+            return self._own_pool().submit(fn, *args, **kwargs).result()
+        except BrokenProcessPool:
+            with self._lock:
+                self._pools.pop(threading.get_ident()).shutdown(wait=False)
+            raise
 
     def _own_pool(self) -> ProcessPoolExecutor:
         with self._lock:
