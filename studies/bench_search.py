@@ -21,6 +21,7 @@ from searches import (
     GP,
     RANDOM,
     Search,
+    Spent,
     Task,
     evolution,
     mutate_the_front,
@@ -156,7 +157,7 @@ def compare(
             n_most = min(n_trials, SLOW.get(name, n_trials))
             runs, began = [], time.process_time()
             for seed in range(n_seeds):
-                visited = METHODS[name](task, seed, n_most)
+                visited = METHODS[name](task, seed, Spent(n_most))
                 runs.append((table.regrets(visited), len(visited) - len(set(visited))))
             regrets = np.array([regret for regret, _ in runs])
             duplicates = [n for _, n in runs]

@@ -1,10 +1,13 @@
-"""Compares samplers in our own space at equal evaluations: ``python studies/bench_table.py --quick``.
+"""Compares samplers in our own space: ``python studies/bench_table.py``, or ``--seconds 1200`` for equal time.
 
 Part (b): a training is played by ``trained_table.py``, learned from the real ones in
 ``results/fashion-mnist-table.json``. Every search is told one seed's accuracy a trial; what it visited is
 judged by the means over all seeds: the hypervolume of log10(parameters) and accuracy, as a share of the box between
 the smallest network at 100 % and the reference point (3,000 parameters, 10 %); and the smallest network of which at
 least 80 % of seeds clear the bar. A network above a cap is refused without training and not counted.
+
+A search ends after so many evaluations, or after so many seconds of training on one core, as the table tells of them: what
+the search itself takes is not counted, and none stops a training early.
 """
 
 import argparse
@@ -12,6 +15,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -23,7 +27,9 @@ from bench_plot import Panel, draw_lines
 from searches import (
     GP,
     RANDOM,
+    Enough,
     Search,
+    Spent,
     Task,
     evolution,
     mutate_the_front,
@@ -42,14 +48,32 @@ from nasopt.search.plan import SearchPlan
 from nasopt.search.proposer import Strategy
 from nasopt.search.samplers import make_sampler
 from nasopt.search.storage import silence_optuna
-from nasopt.search.study import read_records
 
 RESULTS = Path(__file__).parent / "results"
 TARGET = STUDY.bar + STUDY.selection.margin
 MIN_PASS_RATE = STUDY.selection.min_pass_rate
 GENERATION = STUDY.search.generation_size
 SMALLEST, REF_POINT = 782, (3000, DEAD_ACCURACY)
-EVERY = 10  # evaluations between two points of a curve
+
+
+@dataclass(frozen=True, slots=True)
+class Ruler:
+    """What searches are equal in: evaluations or seconds. A candidate takes ``cost``; curves have a point every ``step`` until ``end``."""
+
+    name: str
+    cost: Callable[[Candidate], float]
+    step: float
+    end: float
+
+    @property
+    def points(self) -> list[float]:
+        """Where curves are read."""
+        return [self.step * (k + 1) for k in range(round(self.end / self.step))]
+
+    def n_before(self, visited: Sequence[Candidate]) -> list[int]:
+        """How many of ``visited`` had ended at each of ``points``."""
+        ends = np.cumsum([self.cost(candidate) for candidate in visited])
+        return np.searchsorted(ends, self.points, side="right").tolist()
 
 
 def make_task(table: TrainedTable) -> Task[Candidate]:
@@ -94,11 +118,16 @@ class Clipped:
         return str(self._values[name])
 
 
-def whole_driver(task: Task[Candidate], seed: int, n_trials: int) -> list[Candidate]:
+def whole_driver(task: Task[Candidate], seed: int, enough: Enough[Candidate]) -> list[Candidate]:
     """The whole driver, with a share of trials for replicates; trainings have no curve, so none is stopped."""
+    visited: list[Candidate] = []
+    stop = Event()
 
     def evaluate(candidate: Candidate, trained_from: int, _rule: StopRule) -> Evaluation:
         accuracy = task.feedback(trained_from)(candidate)
+        visited.append(candidate)
+        if enough(visited):
+            stop.set()
         return Evaluation(accuracy, accuracy, (accuracy,), accuracy == DEAD_ACCURACY, 0.0)
 
     plan = SearchPlan(
@@ -113,8 +142,8 @@ def whole_driver(task: Task[Candidate], seed: int, n_trials: int) -> list[Candid
     study = optuna.create_study(directions=directions, sampler=make_sampler(plan))
     with ThreadPoolExecutor(1) as executor:
         driver = SearchDriver(study, plan, evaluate, executor, n_workers=1)
-        driver.run(Limits(trials=n_trials), Event())
-    return [record.candidate for record in read_records(study, SPACE)]
+        driver.run(Limits(), stop)
+    return visited
 
 
 METHODS: dict[str, Search[Candidate]] = {
@@ -131,63 +160,69 @@ METHODS: dict[str, Search[Candidate]] = {
     "random": RANDOM,
     "GP, fixed length": GP,
 }
-SLOW = {"GP, fixed length": 200}  # seconds a trial and more; no more evaluations than these
+SLOW = {
+    "GP, fixed length": 200
+}  # seconds a trial and more; no more evaluations than these, and not at equal time
 
 
-def judge(table: TrainedTable, visited: Sequence[Candidate]) -> tuple[list[float], list[float]]:
-    """Hypervolume and smallest passing network after every ``EVERY`` evaluations."""
+def judge(
+    table: TrainedTable, visited: Sequence[Candidate], ruler: Ruler
+) -> tuple[list[float], list[float]]:
+    """Hypervolume and smallest passing network at the points of ``ruler``."""
     sizes = np.array([table.space.n_params(c.genome) for c in visited], dtype=float)
     truth = table.truth(visited)
     losses = np.column_stack((np.log10(sizes), -truth.accuracies))
     ref = (np.log10(REF_POINT[0]), -REF_POINT[1])
     box = np.log10(REF_POINT[0] / SMALLEST) * (1 - REF_POINT[1])
-    ends = range(EVERY, len(visited) + 1, EVERY)
+    ends = ruler.n_before(visited)
     passing = np.where(truth.pass_rates >= MIN_PASS_RATE, sizes, REF_POINT[0])
     return (
         [hypervolume(losses[:n], ref) / box for n in ends],
-        [float(passing[:n].min()) for n in ends],
+        [float(passing[:n].min(initial=REF_POINT[0])) for n in ends],
     )
 
 
-def compare(methods: Sequence[str], n_seeds: int, n_trials: int, path: Path) -> None:
+def compare(
+    methods: Sequence[str], n_seeds: int, table: TrainedTable, ruler: Ruler, path: Path
+) -> None:
     """Runs what is asked for and adds it to the JSON file ``path``, and draws it."""
     results = json.loads(path.read_text()) if path.exists() else {}
-    table = TrainedTable(read_table())
     task = make_task(table)
     for name in methods:
-        n_most = min(n_trials, SLOW.get(name, n_trials))
-        began, runs, duplicates = time.process_time(), [], []
+        own = replace(ruler, end=min(ruler.end, SLOW.get(name, ruler.end)))
+        began, runs, duplicates, evaluations = time.process_time(), [], [], []
         for seed in range(n_seeds):
-            visited = METHODS[name](task, seed, n_most)
-            runs.append(judge(table, visited))
+            visited = METHODS[name](task, seed, Spent(own.end, own.cost))
+            runs.append(judge(table, visited, own))
+            evaluations.append(len(visited))
             duplicates.append(len(visited) - len(set(visited)))
         seconds = time.process_time() - began
         volumes, smallest = (np.array(part) for part in zip(*runs, strict=True))
         results[name] = {
             "hypervolume": np.round(volumes, 5).tolist(),
             "smallest": smallest.tolist(),
+            "evaluations": evaluations,
             "duplicates": duplicates,
             "cpu_s": round(seconds, 1),
         }
         middle = volumes.shape[1] // 2 - 1
         print(
-            f"{name} | {n_seeds} seeds | at {EVERY * (middle + 1)}: {summary(volumes[:, middle])}, "
-            f"{summary(smallest[:, middle])} | at {n_most}: {summary(volumes[:, -1])}, "
-            f"{summary(smallest[:, -1])} | {np.median(duplicates):.0f} duplicates | {seconds:.0f} s",
+            f"{name} | {n_seeds} seeds | at {own.points[middle]:g}: {summary(volumes[:, middle])}, "
+            f"{summary(smallest[:, middle])} | at {own.end:g}: {summary(volumes[:, -1])}, "
+            f"{summary(smallest[:, -1])} | {np.median(evaluations):.0f} evaluations, "
+            f"{np.median(duplicates):.0f} duplicates | {seconds:.0f} s",
             flush=True,
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results) + "\n")
-        path.with_suffix(".svg").write_text(draw_results(results))
+        path.with_suffix(".svg").write_text(draw_results(results, ruler))
 
 
-def draw_results(results: Mapping[str, Any]) -> str:
-    """The SVG of hypervolume and smallest network against evaluations."""
-    longest = max(len(run) for method in results.values() for run in method["hypervolume"])
-    x = [EVERY * (k + 1) for k in range(longest)]
+def draw_results(results: Mapping[str, Any], ruler: Ruler) -> str:
+    """The SVG of hypervolume and smallest network against what ``ruler`` measures."""
     titles = {"hypervolume": "hypervolume", "smallest": "parameters of the smallest that passes"}
     panels = [
-        Panel(title, "evaluations", x, {name: m[key] for name, m in results.items()})
+        Panel(title, ruler.name, ruler.points, {name: m[key] for name, m in results.items()})
         for key, title in titles.items()
     ]
     return draw_lines(panels, "Our space, trainings played by a model of real ones")
@@ -201,17 +236,25 @@ def summary(values: np.ndarray) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="2 seeds, 60 evaluations, no GP")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=300)
-    parser.add_argument("--out", type=Path, default=RESULTS / "bench-table.json")
+    parser.add_argument("--seconds", type=float, help="equal time of one core, not evaluations")
+    parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     silence_optuna()
+    suffix = "" if args.seconds is None else "-time"
     if args.quick:
-        args.seeds, args.trials = 2, 60
-        args.methods = [name for name in args.methods if name not in SLOW]
-        args.out = RESULTS / "bench-table-quick.json"
-    compare(args.methods, args.seeds, args.trials, args.out)
+        args.seeds, args.trials, suffix = 2, 60, f"{suffix}-quick"
+    fast = [name for name in METHODS if name not in SLOW]
+    every = list(METHODS) if not args.quick and args.seconds is None else fast
+    table = TrainedTable(read_table())
+    ruler = Ruler("evaluations", lambda _candidate: 1.0, step=10, end=args.trials)
+    if args.seconds is not None:
+        name = "seconds of training on one core"
+        ruler = Ruler(name, table.seconds, step=args.seconds / 30, end=args.seconds)
+    path = args.out or RESULTS / f"bench-table{suffix}.json"
+    compare(args.methods or every, args.seeds, table, ruler, path)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """The searches that the benchmarks compare: ours, Optuna's samplers, and two loops of thirty lines.
 
-A search is ``search(task, seed, n)``: the ``n`` candidates that it trained, in order, repeats included. What is
-above a cap of the space (its size is infinite) is refused without training, and not counted.
+A search is ``search(task, seed, enough)``: the candidates that it trained until they were ``enough``, in order,
+repeats included. What is above a cap of the space (its size is infinite) is refused without training, and not counted.
 """
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -43,25 +43,45 @@ class Task(Generic[C]):
         return bool(np.isfinite(self.problem.size(candidate)))
 
 
-Search = Callable[[Task[C], int, int], list[C]]
+Enough = Callable[[Sequence[C]], bool]
+Search = Callable[[Task[C], int, Enough[C]], list[C]]
+
+
+@dataclass(slots=True)
+class Spent(Generic[C]):
+    """Whether the candidates of one search, which only grow in number, cost ``most`` in all: without ``cost``, 1 each."""
+
+    most: float
+    cost: Callable[[C], float] = field(default=lambda _candidate: 1.0)
+    _counted: int = 0
+    _sum: float = 0.0
+
+    def __call__(self, visited: Sequence[C]) -> bool:
+        """Counts what came since the last call."""
+        self._sum += sum(map(self.cost, visited[self._counted :]))
+        self._counted = len(visited)
+        return self._sum >= self.most
 
 
 def ours(strategy: Strategy, generation: int = 1) -> Search[C]:
     """Our proposer; with a generation size, it sees the trials that nasopt's sampler would see."""
 
-    def search(task: Task[C], seed: int, n_trials: int) -> list[C]:
+    def search(task: Task[C], seed: int, enough: Enough[C]) -> list[C]:
         accuracy = task.feedback(seed)
         proposer = Proposer(task.problem, strategy)
+        visited: list[C] = []
         told: list[Observation[C]] = []
-        for n in range(n_trials):
+        while not enough(visited):
+            n = len(visited)
             n_known = n if generation == 1 else max(n // generation - 1, 0) * generation
             if generation == 1 or n % generation == 0:
                 belief = proposer.learn(told[:n_known])
             rng = np.random.default_rng([seed, 2, n])
-            candidate = proposer.propose(belief, [o.candidate for o in told[n_known:]], rng)
+            candidate = proposer.propose(belief, visited[n_known:], rng)
             assert candidate is not None, "the space is never used up"
+            visited.append(candidate)
             told.append(Observation(candidate, accuracy(candidate)))
-        return [o.candidate for o in told]
+        return visited
 
     return search
 
@@ -74,12 +94,12 @@ def optuna_sampler(
 ) -> Search[C]:
     """A sampler of Optuna's, with the same parameters in every trial, or told the bar as a constraint."""
 
-    def search(task: Task[C], seed: int, n_trials: int) -> list[C]:
+    def search(task: Task[C], seed: int, enough: Enough[C]) -> list[C]:
         accuracy = task.feedback(seed)
         study = optuna.create_study(sampler=make(seed), directions=["minimize", "maximize"])
         visited: list[C] = []
         n_refused = 0
-        while len(visited) < n_trials and n_refused < MAX_REFUSALS:
+        while not enough(visited) and n_refused < MAX_REFUSALS:
             trial = study.ask()
             candidate = (task.suggest_all if same_parameters else task.suggest)(trial)
             if not task.is_legal(candidate):
@@ -117,12 +137,13 @@ def tpe(*, multivariate: bool) -> Search[C]:
     )
 
 
-def evolution(task: Task[C], seed: int, n_trials: int) -> list[C]:
+def evolution(task: Task[C], seed: int, enough: Enough[C]) -> list[C]:
     """Regularised evolution: the oldest of 50 dies; the parent is the best of 10 for a random weighting."""
     rng, accuracy = np.random.default_rng(seed), task.feedback(seed)
     visited: list[C] = []
     values: list[tuple[float, float]] = []
-    for n in range(n_trials):
+    while not enough(visited):
+        n = len(visited)
         if n < N_OLDEST:
             candidate = sample_legal(task, rng)
         else:
@@ -135,14 +156,13 @@ def evolution(task: Task[C], seed: int, n_trials: int) -> list[C]:
     return visited
 
 
-def mutate_the_front(task: Task[C], seed: int, n_trials: int) -> list[C]:
+def mutate_the_front(task: Task[C], seed: int, enough: Enough[C]) -> list[C]:
     """The 30-line loop: after 20 random candidates, change one thing of a front member; never repeat."""
     rng, accuracy = np.random.default_rng(seed), task.feedback(seed)
     visited: dict[C, float] = {}
-    while len(visited) < n_trials:
+    while not enough(known := list(visited)):
         candidate = sample_legal(task, rng)
         if len(visited) >= N_START:
-            known = list(visited)
             losses = [(task.problem.size(c), -visited[c]) for c in known]
             front = np.flatnonzero(non_dominated_ranks(losses) == 0)
             for _ in range(100):

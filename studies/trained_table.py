@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
+from nasopt.cost import count_macs
 from nasopt.genome import Genome, ImageShape
 from nasopt.records import Candidate
 from nasopt.search.genome_features import make_features
@@ -38,11 +39,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Trainings:
-    """All trainings of one candidate: the logarithmic errors of those that lived, and how many were dead."""
+    """All trainings of one candidate: the logarithmic errors of those that lived, how many were dead, the mean time of one."""
 
     candidate: Candidate
     log_errors: Array
     n_dead: int
+    seconds: float
 
     @property
     def n(self) -> int:
@@ -52,15 +54,16 @@ class Trainings:
 
 def read_table(path: Path = TABLE) -> list[Trainings]:
     """The trainings that ``make_table.py`` published, by candidate."""
-    rows: dict[Candidate, list[tuple[float, bool]]] = {}
-    for _, genome, lr, lr_decay, _, curve, dead, _ in json.loads(path.read_text()):
+    rows: dict[Candidate, list[tuple[float, bool, float]]] = {}
+    for _, genome, lr, lr_decay, _, curve, dead, seconds in json.loads(path.read_text()):
         candidate = Candidate(Genome.parse(genome), lr, lr_decay)
-        rows.setdefault(candidate, []).append((curve[-1], dead))
+        rows.setdefault(candidate, []).append((curve[-1], dead, seconds))
     return [
         Trainings(
             candidate,
-            np.log(1 - np.array([accuracy for accuracy, dead in runs if not dead])),
-            sum(dead for _, dead in runs),
+            np.log(1 - np.array([accuracy for accuracy, dead, _ in runs if not dead])),
+            sum(dead for _, dead, _ in runs),
+            float(np.mean([seconds for _, _, seconds in runs])),
         )
         for candidate, runs in rows.items()
     ]
@@ -101,6 +104,11 @@ class TrainedTable:
             if len(t.log_errors) >= MIN_SEEDS
         ]
         self._deviations = np.sort(np.concatenate(pooled))
+        macs = np.array([self._macs(t.candidate) for t in trainings])
+        times = np.array([t.seconds for t in trainings])
+        self._s_per_mac, self._overhead_s = np.polyfit(
+            macs, times, 1, w=[t.n**0.5 for t in trainings]
+        )
         self._known: dict[Candidate, tuple[float, float, float]] = {}
 
     def predict(self, candidates: Sequence[Candidate]) -> tuple[Array, Array, Array]:
@@ -128,6 +136,13 @@ class TrainedTable:
         if rng.random() < death:
             return DEAD_ACCURACY
         return float(np.clip(1 - np.exp(mean + sd * deviation), 0, 1))
+
+    def seconds(self, candidate: Candidate) -> float:
+        """How long a training takes one core of the machine that made the table: least squares over MACs."""
+        return float(self._overhead_s + self._s_per_mac * self._macs(candidate))
+
+    def _macs(self, candidate: Candidate) -> int:
+        return count_macs(candidate.genome, self.space.image, self.space.n_classes)
 
     def truth(self, candidates: Sequence[Candidate], bar: float = STUDY.bar) -> Truth:
         """What trainings of ``candidates`` come to over all seeds."""

@@ -17,7 +17,7 @@ import replay_stopping
 import searches
 import trained_table
 
-from nasopt.cost import count_cost
+from nasopt.cost import count_cost, count_macs
 from nasopt.records import Evaluation, StopRule
 from nasopt.search.proposer import Problem, Strategy
 from nasopt.search.study import open_study, read_database
@@ -93,8 +93,9 @@ def table():
     for candidate in sample(60):
         center = -0.3 * np.log(SPACE.n_params(candidate.genome))
         logs = center + rng.normal(0, 0.05, 12)
+        seconds = 1 + 1e-4 * count_macs(candidate.genome, SPACE.image, SPACE.n_classes)
         n_dead = 12 if candidate.genome.final_activation == "relu" else 0
-        trainings.append(trained_table.Trainings(candidate, logs, n_dead))
+        trainings.append(trained_table.Trainings(candidate, logs, n_dead, seconds))
     return trained_table.TrainedTable(trainings)
 
 
@@ -122,8 +123,32 @@ def test_the_published_table_is_read_by_candidate():
     assert all(SPACE.why_too_large(t.candidate.genome) is None for t in trainings)
 
 
+def test_a_played_training_takes_as_long_as_real_ones_of_as_many_macs(table):
+    for candidate in sample(5):
+        macs = count_macs(candidate.genome, SPACE.image, SPACE.n_classes)
+        assert table.seconds(candidate) == pytest.approx(1 + 1e-4 * macs)
+
+
+def test_a_curve_is_read_at_equal_evaluations_or_at_equal_time(table):
+    visited = sample(40)
+    ruler = bench_table.Ruler("evaluations", lambda _candidate: 1.0, step=10, end=40)
+    assert ruler.n_before(visited) == [10, 20, 30, 40]
+    ruler = bench_table.Ruler("seconds", table.seconds, step=5, end=30)
+    ends = np.cumsum([table.seconds(candidate) for candidate in visited])
+    assert ruler.n_before(visited) == [int((ends <= s).sum()) for s in (5, 10, 15, 20, 25, 30)]
+
+
+def test_a_search_of_equal_time_ends_when_the_time_is_spent(table):
+    task = bench_table.make_task(table)
+    for search in (bench_table.whole_driver, searches.RANDOM):
+        visited = search(task, 0, searches.Spent(60, table.seconds))
+        seconds = [table.seconds(candidate) for candidate in visited]
+        assert sum(seconds[:-1]) < 60 <= sum(seconds)
+
+
 def test_curves_of_a_search_never_get_worse(table):
-    volumes, smallest = bench_table.judge(table, sample(40))
+    ruler = bench_table.Ruler("evaluations", lambda _candidate: 1.0, step=10, end=40)
+    volumes, smallest = bench_table.judge(table, sample(40), ruler)
     assert len(volumes) == len(smallest) == 4
     assert volumes == sorted(volumes)
     assert smallest == sorted(smallest, reverse=True)
@@ -172,11 +197,11 @@ SEARCHES = {
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_search_trains_as_often_as_asked_and_nothing_too_large(name):
     task = number_task()
-    visited = SEARCHES[name](task, 0, 40)
+    visited = SEARCHES[name](task, 0, searches.Spent(40))
     assert len(visited) == 40
     assert all(task.is_legal(number) for number in visited)
-    assert SEARCHES[name](task, 0, 40) == visited
-    assert SEARCHES[name](task, 1, 40) != visited
+    assert SEARCHES[name](task, 0, searches.Spent(40)) == visited
+    assert SEARCHES[name](task, 1, searches.Spent(40)) != visited
     if name in ("ours", "front mutation"):
         assert len(set(visited)) == 40
 
