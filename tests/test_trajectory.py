@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,26 @@ def test_a_sampler_draws_the_same_for_a_trial_whatever_came_between(plan, tmp_pa
     for n_trials in (7, 8, 20, 30):
         parts, _, _ = run(plan, tmp_path / "b" / "study.db", n_trials, n_workers=1)
     assert table_of(whole, plan.space) == table_of(parts, plan.space)
+
+
+class Late(TableEvaluator):
+    """An evaluator whose trainings end in another order than they began in."""
+
+    def __call__(self, candidate, seed, rule):
+        time.sleep(seed % 7 / 100)
+        return super().__call__(candidate, seed, rule)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "optuna-nsga2"])
+def test_optunas_samplers_see_the_same_past_whatever_the_workers(tmp_path, sampler):
+    plan = make_plan(sampler=sampler, generation_size=4, replicate_share=0.25, margin=0.02)
+    tables = []
+    for n_workers in (1, 4):
+        database = tmp_path / str(n_workers) / "study.db"
+        for n_trials in (25, 50):  # resumed once
+            study, _, _ = run(plan, database, n_trials, Late(), n_workers=n_workers)
+        tables.append(table_of(study, plan.space))
+    assert tables[0] == tables[1]
 
 
 class Stuck(TableEvaluator):

@@ -11,6 +11,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.trial import FrozenTrial, TrialState
 
 from nasopt.search.genome_sampler import GenomeNSGAIISampler
+from nasopt.search.past import past_of
 from nasopt.search.plan import SearchPlan
 from nasopt.search.proposer import Strategy
 
@@ -39,7 +40,7 @@ def make_sampler(plan: SearchPlan) -> BaseSampler:
         ),
         "random": lambda seed: RandomSampler(seed=seed),
     }
-    return SeededPerTrial(makers[plan.sampler], plan.seed)
+    return SeededPerTrial(makers[plan.sampler], plan.seed, plan.generation_size)
 
 
 class SeededPerTrial(BaseSampler):
@@ -47,12 +48,16 @@ class SeededPerTrial(BaseSampler):
 
     Optuna does not store a sampler's random state: seeded once, a resumed study would draw the
     same values again. What is drawn here depends on the trial, and for a parameter drawn on its own
-    on its name, but not on what was drawn before: a driver may die between two parameters.
+    on its name, but not on what was drawn before: a driver may die between two parameters. Nor does it depend on what
+    has ended by then: the sampler is shown the results that a trial of its generation may know.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+    def __init__(
+        self, make: Callable[[int], BaseSampler], seed: int, generation_size: int
+    ) -> None:
         self._make = make
         self._seed = seed
+        self._generation_size = generation_size
         self._current: tuple[int, BaseSampler] | None = None
 
     def _seeded(self, *words: int) -> BaseSampler:
@@ -64,17 +69,20 @@ class SeededPerTrial(BaseSampler):
             self._current = (trial.number, self._seeded(trial.number))
         return self._current[1]
 
+    def _past(self, study: Study, trial: FrozenTrial) -> Study:
+        return past_of(study, trial.number, self._generation_size)
+
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """What the inner sampler infers."""
-        return self._of(trial).infer_relative_search_space(study, trial)
+        return self._of(trial).infer_relative_search_space(self._past(study, trial), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """What the inner sampler samples."""
-        return self._of(trial).sample_relative(study, trial, search_space)
+        return self._of(trial).sample_relative(self._past(study, trial), trial, search_space)
 
     def sample_independent(
         self,
@@ -85,14 +93,16 @@ class SeededPerTrial(BaseSampler):
     ) -> Any:  # noqa: ANN401
         """What the inner sampler samples for a parameter of that name."""
         sampler = self._seeded(trial.number, zlib.crc32(param_name.encode()))
-        return sampler.sample_independent(study, trial, param_name, param_distribution)
+        return sampler.sample_independent(
+            self._past(study, trial), trial, param_name, param_distribution
+        )
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Passes the call on."""
-        self._of(trial).before_trial(study, trial)
+        self._of(trial).before_trial(self._past(study, trial), trial)
 
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         """Passes the call on."""
-        self._of(trial).after_trial(study, trial, state, values)
+        self._of(trial).after_trial(self._past(study, trial), trial, state, values)

@@ -23,6 +23,7 @@ from nasopt.records import (
 )
 from nasopt.records import TrialState as RecordState
 from nasopt.search.archive import ArchivedStorage, open_connection, read_trials
+from nasopt.search.past import CONSTRAINTS_KEY
 from nasopt.search.plan import SearchPlan
 from nasopt.search.samplers import make_sampler
 from nasopt.search.stopping import is_control
@@ -40,7 +41,6 @@ TEST_IMAGES_KEY = "nasopt:test_images"
 ENVIRONMENTS_KEY = "nasopt:environments"
 FORMAT_KEY = "nasopt:format"
 FORMAT = 1
-CONSTRAINTS_KEY = "constraints"
 REPLICATE_KEY = "replicate"
 
 _STATES: dict[TrialState, RecordState] = {
