@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,10 +18,12 @@ class CandidateSummary:
     """A candidate with all its trainings of a search that came to their end: one, or one a replicate.
 
     ``first`` is the earliest of them; ``accuracies`` are their validation accuracies, in order, ``val_accuracy`` the mean.
+    ``n_failed`` counts the trainings that gave no accuracy.
     """
 
     first: TrialRecord
     accuracies: tuple[float, ...]
+    n_failed: int = 0
     val_accuracy: float = field(init=False)  # the mean of accuracies
     n_params: int = field(init=False)  # fields, since all of them are read for every replicate
 
@@ -77,19 +80,28 @@ class CandidateTable:
     def __init__(self, records: Sequence[TrialRecord] = ()) -> None:
         """Begins with ``records``."""
         self._runs: dict[Candidate, list[TrialRecord]] = {}
+        self._failures: Counter[Candidate] = Counter()
         self._summaries: dict[Candidate, CandidateSummary] = {}
         for record in records:
             self.add(record)
 
     def add(self, record: TrialRecord) -> None:
-        """Takes in one more record; those without a training of their own to its end change nothing."""
-        if record.state != "complete" or record.duplicate_of is not None:
+        """Takes in one more record; those stopped early, and repeats, change nothing."""
+        candidate = record.candidate
+        if record.state == "failed":
+            self._failures[candidate] += 1
+        elif record.state != "complete" or record.duplicate_of is not None:
             return
-        runs = self._runs.setdefault(record.candidate, [])
-        runs.append(record)
-        runs.sort(key=lambda r: r.number)
-        accuracies = tuple(r.val_accuracy for r in runs)
-        self._summaries[record.candidate] = CandidateSummary(runs[0], accuracies)
+        else:
+            runs = self._runs.setdefault(candidate, [])
+            runs.append(record)
+            runs.sort(key=lambda r: r.number)
+        if candidate in self._runs:
+            runs = self._runs[candidate]
+            accuracies = tuple(r.val_accuracy for r in runs)
+            self._summaries[candidate] = CandidateSummary(
+                runs[0], accuracies, self._failures[candidate]
+            )
 
     def get(self, candidate: Candidate) -> CandidateSummary | None:
         """The summary of ``candidate``, if it has one."""
@@ -103,7 +115,7 @@ class CandidateTable:
 
 def summarize_candidates(records: Sequence[TrialRecord]) -> list[CandidateSummary]:
     """Every candidate with a training that came to its end, in order of the first of these."""
-    return CandidateTable(completed(records)).summaries
+    return CandidateTable(sorted(records, key=lambda r: r.number)).summaries
 
 
 def pareto_front(records: Sequence[TrialRecord]) -> list[CandidateSummary]:

@@ -36,7 +36,8 @@ def explain_choice(
     """Why ``chosen``, ``title`` of all, is the answer, and what a smaller or larger network would have given."""
     networks = summarize_candidates(records)
     n_tests = len(verification.seeds)
-    low, _ = pass_rate_bounds(verification.n_passed, n_tests, ERROR / spent.n_tested)
+    error = ERROR / spent.n_tested
+    low, _ = pass_rate_bounds(verification.n_passed, n_tests, error)
     n_tried = len({r.candidate.genome for r in records if r.evaluation is not None})
     n_smaller = len(
         {
@@ -49,7 +50,7 @@ def explain_choice(
         f"Of {n_tried} distinct architectures trained, {n_smaller} of them at or below its size, it is {title} that won its race and held on test.",
         f"In its race, on validation, {race.n_above(verification.bar)} of {len(race.accuracies)} fresh seeds were above {verification.bar:.1%}, mean {race.mean:.2%} "
         f"(at least {lower_bound(race.accuracies, spent.level):.2%}, with 95% confidence in all that this walk may race together).",
-        f"On test, trained on all training images, {verification.n_passed} of {n_tests} seeds were above the bar (with 95% confidence at "
+        f"On test, trained on all training images, {verification.n_passed} of {n_tests} seeds were above the bar (with {100 * (1 - error):.3g}% confidence at "
         f"least {low:.0%} of all seeds{_opened(spent.n_tested)}), mean {verification.mean:.2%}, standard deviation {verification.sd:.2%}, "
         f"lowest {min(verification.accuracies):.2%}.{_explain_test_error(verification)}",
         f"The weights are those of its seed {verification.first_passed.replicate}, the first one above the bar: "
@@ -69,7 +70,11 @@ def explain_choice(
 
 
 def _opened(n_tested: int) -> str:
-    return "" if n_tested == 1 else f", in all {n_tested} networks opened on test"
+    return (
+        ""
+        if n_tested == 1
+        else f"; it is network {n_tested} of those that this walk opened on test"
+    )
 
 
 def _explain_test_error(verification: Verification) -> str:
@@ -170,5 +175,5 @@ def explain_no_candidate(
     return (
         f"Of {n_genomes} distinct architectures tried none{limit} clears {bar:.1%} by a margin of {margin:.1%} (of a mean of n trainings, "
         f"that over the root of n) in validation; the best of all scored {best.val_accuracy:.2%} with {best.n_params:,} parameters. "
-        f"{SEARCH_LONGER.capitalize()}, choose by a lower bar ('nasopt verify STUDY --bar B'), or allow larger networks in a study of another name."
+        f"{SEARCH_LONGER[0].upper()}{SEARCH_LONGER[1:]}, choose by a lower bar ('nasopt verify STUDY --bar B'), or allow larger networks in a study of another name."
     )

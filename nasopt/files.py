@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, whenever the process or the disk gives up."""
+"""Where results lie, and files that are written whole or not at all, whenever the process or the disk gives up."""
 
 import os
 import threading
@@ -6,6 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from nasopt.errors import OutputError
+
+
+def beside(database: Path, name: str) -> Path:
+    """Where a result of the study in ``database`` lies: beside it, named after it unless it is the usual ``study.db``."""
+    return database.with_name(name if database.stem == "study" else f"{database.stem}-{name}")
 
 
 def write_whole(

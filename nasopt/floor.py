@@ -78,11 +78,11 @@ class FloorWork:
 
 
 def train_floor(
-    genomes: Sequence[Genome], log: FloorLog, work: FloorWork
+    genomes: Sequence[Genome], log: FloorLog, work: FloorWork, n_most: int | None = None
 ) -> Generator[FloorEntry, None, None]:
-    """Trains what ``log`` does not have yet, once each under its rule; the entries as they come."""
+    """Trains what ``log`` does not have yet, at most ``n_most``, once each under its rule; the entries as they come."""
     known = {entry.genome for entry in log.entries}
-    left = iter([g for g in genomes if str(g) not in known])
+    left = iter([g for g in genomes if str(g) not in known][:n_most])
     running: dict[Future[Evaluation], Genome] = {}
     try:
         while True:
@@ -141,9 +141,9 @@ def describe_floor(floor: Floor) -> list[str]:
     names = ", ".join(limits.activations)
     stopped = sum(e.stopped for e in floor.entries)
     lines = [
-        f"{floor.n_genomes:,} genomes below {limits.below:,} parameters: at most {limits.max_depth} convolutions, filters {_range(limits.filters)}, "
+        f"{floor.n_genomes:,} genomes below {limits.below:,} parameters: {_range((limits.min_depth, limits.max_depth))} convolutions, filters {_range(limits.filters)}, "
         f"kernels {_range(limits.kernel)}, {_caps(limits)}one activation in all layers ({names}); trained with lr {limits.lr:.4g}, lr_decay {limits.lr_decay:.4g}",
-        f"{len(floor.entries):,} trained from one seed, {stopped:,} of them stopped early as hopeless, {len(floor.near):,} above {floor.gate:.1%} and so raced",
+        f"{len(floor.entries):,} trained from one seed, {stopped:,} of them stopped early as hopeless, {len(floor.near):,} above {floor.gate:.1%} and so {'raced' if len(floor.races) == len(floor.near) else 'to be raced'}",
     ]
     best = floor.best[:1]
     if best:

@@ -19,6 +19,7 @@ class FloorLimits:
     """What is enumerated, and the recipe: fewer than ``below`` parameters, and ranges that include both ends."""
 
     below: int
+    min_depth: int
     max_depth: int
     filters: tuple[int, int]
     kernel: tuple[int, int]

@@ -95,15 +95,19 @@ class RaceRule:
         """At most how likely the race is to be won, from what ``seen``, fewer seeds than all, predict of the rest.
 
         It is the smaller one of two: that enough of the seeds left pass, a beta-binomial; and that the mean ends
-        above its bound, by Student's t. A share without knowledge is uniform.
+        above its bound, by Student's t. A share without knowledge is uniform, and while all pass all may.
         """
         n, n_left = len(seen), self.n_seeds - len(seen)
         n_passed = int(np.sum(seen > self.bar))
         n_missing = math.ceil(self.min_pass_rate * self.n_seeds - 1e-9) - n_passed
-        enough = betabinom.sf(n_missing - 1, n_left, n_passed + 1, n - n_passed + 1)
+        enough = (
+            1.0  # if all passed, the uniform share would expect failures that nothing speaks for
+        )
+        if n_passed < n:
+            enough = float(betabinom.sf(n_missing - 1, n_left, n_passed + 1, n - n_passed + 1))
         spread = float(np.std(seen, ddof=1))
         if spread == 0.0:
-            return float(enough)
+            return enough
         wanted = self.bar - t.ppf(self.level, self.n_seeds - 1) * spread / math.sqrt(self.n_seeds)
         missing = (wanted - float(np.mean(seen))) * self.n_seeds / n_left
         high = t.sf(missing / (spread * math.sqrt(1 / n + 1 / n_left)), n - 1)

@@ -66,8 +66,14 @@ class SelectionRule:
             n_candidates=self.max_candidates,
         )
 
+    def counted(self, verification: Verification) -> Verification:
+        """``verification`` with those of its seeds that count: the first ``n_seeds``, in whatever order they ended."""
+        seeds = tuple(s for s in verification.seeds if s.replicate <= self.n_seeds)
+        return replace(verification, seeds=seeds)
+
     def passes(self, verification: Verification) -> bool:
         """Whether all the seeds on test are there, and bear out what the race said."""
+        verification = self.counted(verification)
         return (
             len(verification.seeds) >= self.n_seeds
             and verification.n_passed >= self.min_pass_rate * self.n_seeds
@@ -76,10 +82,12 @@ class SelectionRule:
 
     def is_decided(self, verification: Verification) -> bool:
         """Whether more seeds would change nothing."""
-        return len(verification.seeds) >= self.n_seeds or not self.may_still_pass(verification)
+        n = len(self.counted(verification).seeds)
+        return n >= self.n_seeds or not self.may_still_pass(verification)
 
     def may_still_pass(self, verification: Verification) -> bool:
         """Whether the seeds not trained yet could make up for those that failed."""
+        verification = self.counted(verification)
         n_left = self.n_seeds - len(verification.seeds)
         return verification.n_passed + n_left >= self.min_pass_rate * self.n_seeds
 
@@ -175,8 +183,7 @@ def select_network(
         verdict, n_used = rule.race(position).decide(ran.accuracies)
         races.append(replace(ran, accuracies=ran.accuracies[:n_used]))
         if verdict == "accepted":
-            verification = verify(network)
-            verification = replace(verification, seeds=verification.seeds[: rule.n_seeds])
+            verification = rule.counted(verify(network))
             if rule.passes(verification):
                 tested.append(verification)
                 level, n_tested = rule.race(position).level, len(tested)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from nasopt.data import DataSource
 from nasopt.errors import DataError, GenomeError, SettingsError
+from nasopt.files import beside
 from nasopt.genome import ACTIVATIONS, Genome, ImageShape
 from nasopt.records import Candidate
 from nasopt.search.plan import SearchPlan
@@ -338,8 +339,7 @@ def weights_file(study_file: Path, database: Path | None = None) -> Path:
         DataError: if its study has no weights yet.
     """
     settings = read_study_file(study_file)
-    folder = run_folder(study_file, settings) if database is None else database.parent
-    path = folder / WEIGHTS_NAME
+    path = beside(database or run_folder(study_file, settings) / "study.db", WEIGHTS_NAME)
     if not path.exists():
         raise DataError(
             f"there are no weights at {path} yet; run 'nasopt verify {study_file}', or name the .safetensors file"

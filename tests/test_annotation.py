@@ -36,7 +36,10 @@ def study(plan, tmp_path):
     annotation = Annotation(
         records,
         0.75,
-        races=(Race(others[0].number, others[0].candidate, others[0].n_params, (0.7,)),),
+        races=(
+            Race(others[0].number, others[0].candidate, others[0].n_params, (0.7,)),
+            Race(others[2].number, others[2].candidate, others[2].n_params),  # not begun
+        ),
         verifications=(verify(others[1], 0.7), verify(front[-1])),
         chosen=verify(front[-1]),
         reasons=["It is the smallest."],

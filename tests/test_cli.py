@@ -274,6 +274,54 @@ def test_weights_of_an_earlier_choice_are_put_aside(nasopt, study_file):
     assert "run 'nasopt verify" in err
 
 
+def test_two_studies_in_one_folder_leave_each_other_alone(nasopt, study_file):
+    folder = study_file.parent / "runs" / "tiny"
+    nasopt("search", study_file, "--quiet")
+    assert nasopt("verify", study_file, "--quiet")[0] == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    words = (study_file, "--database", folder / "other.db")
+    nasopt("search", *words, "--trials", 3, "--quiet")
+    nasopt("verify", *words, "--bar", "0.999", "--quiet")
+    assert {path: path.read_bytes() for path in before} == before
+    assert {"other-report.html", "other-selection.json", "other-artifacts"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert nasopt("verify", *words, "--quiet")[0] == 0
+    code, _, _ = nasopt("export", *words, "--output", folder, "--format", "c")
+    assert (code, (folder / "other-model.safetensors").exists()) == (0, True)
+
+
+def test_weights_that_are_lost_or_damaged_are_written_again(nasopt, study_file, monkeypatch):
+    nasopt("search", study_file, "--quiet")
+    nasopt("verify", study_file, "--quiet")
+    path = study_file.parent / "runs" / "tiny" / "model.safetensors"
+    metadata, weights = read_metadata(path), load_network(path).model.state_dict()
+    path.write_bytes(b"")
+    monkeypatch.setattr("nasopt.workflow.selection.__version__", "99")
+    assert nasopt("verify", study_file, "--quiet")[0] == 0
+    assert read_metadata(path) == metadata | {"nasopt": "99"}
+    for name, values in load_network(path).model.state_dict().items():
+        assert values.equal(weights[name])
+    again = path.read_bytes()
+    monkeypatch.setattr("nasopt.workflow.selection.__version__", "100")
+    assert nasopt("verify", study_file, "--quiet")[0] == 0
+    assert path.read_bytes() == again  # another version alone is no reason to train again
+
+
+def test_a_floor_says_nothing_of_what_the_study_does_not_have(nasopt, study_file):
+    text = study_file.read_text()
+    study_file.write_text(text.replace("[space]", "[space]\nmax_params = 1500"))
+    nasopt("search", study_file, "--trials", 2, "--quiet")
+    for words, message in (
+        (("--below", "960", "--depth", "9"), "give --depth in this range"),
+        (("--below", "1600", "--depth", "2"), "give --below 1501 or less"),
+        (("--below", "960", "--depth", "2", "--lr", "-1", "--lr-decay", "0.1"), "lr must be"),
+    ):
+        code, _, err = nasopt("floor", study_file, *words)
+        assert (code, message in err) == (2, True)
+    assert not list((study_file.parent / "runs" / "tiny").glob("floor*"))
+
+
 def test_trials_that_are_asked_for_are_not_cut_short_by_the_budget_of_the_file(nasopt, study_file):
     text = study_file.read_text()
     study_file.write_text(text.replace("[search]", '[search]\nbudget = "0.01s"'))

@@ -16,7 +16,7 @@ from nasopt.genome import Genome
 from nasopt.racing import RaceRule
 from nasopt.records import TO_THE_END, Evaluation, StopRule
 
-LIMITS = FloorLimits(900, 2, (1, 8), (1, 5), 100_000, ("relu", "swish"), 0.03, 0.1)
+LIMITS = FloorLimits(900, 2, 2, (1, 8), (1, 5), 100_000, ("relu", "swish"), 0.03, 0.1)
 RULE = StopRule((0.5,))
 STUDY = {"bar": 0.75, "seed": 1}
 RACE = RaceRule(0.75, n_seeds=8)
@@ -72,8 +72,11 @@ def test_all_are_trained_once_and_what_ends_above_the_gate_is_raced(tmp_path, ev
     }
     assert floor.is_complete
     text = "\n".join(describe_floor(floor))
-    assert "at most 2 convolutions, filters 1 to 8, kernels 1 to 5, at most 100,000 MACs" in text
-    assert "6 trained from one seed, 3 of them stopped early as hopeless, 2 above 74.0%" in text
+    assert "2 convolutions, filters 1 to 8, kernels 1 to 5, at most 100,000 MACs" in text
+    assert (
+        "6 trained from one seed, 3 of them stopped early as hopeless, 2 above 74.0% and so raced"
+        in text
+    )
     assert "1 of them cleared 75.0%" in text
     assert [race["verdict"] for race in floor.to_json()["races"]] == ["dropped", "accepted"]
 
@@ -147,4 +150,17 @@ def test_a_full_disk_is_said(tmp_path):
 def test_a_floor_that_is_not_complete_says_so(tmp_path, evaluator):
     floor = run(tmp_path / "floor.jsonl", evaluator, races=False)
     assert not floor.is_complete
-    assert describe_floor(floor)[-1] == "not complete; run the same command again to go on"
+    lines = describe_floor(floor)
+    assert lines[1].endswith("2 above 74.0% and so to be raced")
+    assert lines[-1] == "not complete; run the same command again to go on"
+
+
+def test_no_more_are_trained_than_are_asked_for(tmp_path, evaluator):
+    path = tmp_path / "floor.jsonl"
+    for n_before in (0, 2, 4):
+        log = FloorLog(path, LIMITS, STUDY, RULE)
+        with ThreadPoolExecutor(4) as executor:
+            work = FloorWork(evaluator, executor, 4, 1, lambda genome: len(str(genome)))
+            assert len(list(train_floor(GENOMES, log, work, 2))) == 2
+        assert len(FloorLog(path, LIMITS, STUDY, RULE).entries) == n_before + 2
+        assert len(evaluator.trained) == n_before + 2

@@ -73,4 +73,4 @@ def test_a_second_search_on_the_same_study_is_refused(nasopt, study_file):
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert code == 2
-    assert f"is being driven by process {process.pid}" in err
+    assert f"is being worked on by process {process.pid}" in err

@@ -26,6 +26,15 @@ def test_what_is_bad_is_dropped_after_the_first_round():
     assert RULE.judge([0.70, 0.71, 0.705, 0.7]) == "dropped"
 
 
+@pytest.mark.parametrize("n_seeds", [99, 128, 300])
+def test_all_of_many_seeds_may_be_asked_for(n_seeds):
+    rule = RaceRule(0.75, min_pass_rate=1.0, n_seeds=n_seeds)
+    seeds = (GOOD * 20)[:n_seeds]
+    assert rule.judge(seeds[:4]) == "open"
+    assert rule.judge(seeds) == "accepted"
+    assert rule.judge([0.7, *seeds[1:8]]) == "dropped"
+
+
 def test_what_dies_is_not_accepted_however_good_the_rest():
     dying = [*GOOD[:-1], 0.1]
     assert RULE.judge(dying) == "undecided"

@@ -60,6 +60,23 @@ def test_a_single_good_training_is_not_enough_and_six_are():
     assert choose_replicate(lucky, under_way, BAR, MARGIN) is None
 
 
+def test_trainings_that_fail_count_as_trainings():
+    lucky = make_record(0, 1000, 0.77)
+    failed = [
+        replace(
+            make_record(i, 1000, 0.77, candidate=lucky.candidate, replicate=i),
+            state="failed",
+            evaluation=None,
+        )
+        for i in range(1, MAX_RUNS)
+    ]
+    other = make_record(9, 1100, 0.755)
+    for n_failed, chosen in ((0, lucky), (MAX_RUNS - 1, other)):
+        networks = summarize_candidates([lucky, *failed[:n_failed], other])
+        assert [s.n_failed for s in networks] == [n_failed, 0]
+        assert choose_replicate(networks, [], BAR, MARGIN) == chosen.candidate
+
+
 def test_candidates_are_summed_up_by_the_mean_of_their_trainings():
     (lucky, other) = known((1000, 0.78, 0.70, 0.71), (1100, 0.76))
     assert (lucky.n_runs, lucky.number, other.number) == (3, 0, 3)

@@ -157,6 +157,26 @@ def test_a_space_that_is_used_up_ends_the_search(plan, database, monkeypatch):
         assert anew.n_trials == n_trials
 
 
+def test_a_network_that_always_fails_does_not_keep_a_search_in_a_used_up_space(
+    plan, database, monkeypatch
+):
+    monkeypatch.setattr("nasopt.search.driver.MAX_REPEATS_IN_A_ROW", 300)
+    activations = ("relu", "tanh")
+    tiny = replace(
+        plan.space, depth=(2, 2), filters=(1, 1), kernel=(1, 1), activations=activations
+    )
+    plan = replace(plan, space=tiny, sampler="random")
+    failing = TableEvaluator(fail_tanh=True)
+    _, progress, cause = run(plan, database, 2000, failing)
+    assert (cause, progress.n_trained) == ("exhausted", 10)
+    assert progress.n_failed > 10  # more than may fail in a row
+    for n_workers in (1, 4):
+        other = database.with_name(f"{n_workers}.db")
+        for n_trials in (progress.n_trials // 2, 2000):  # resumed once
+            _, anew, cause = run(plan, other, n_trials, failing, n_workers=n_workers)
+        assert (cause, anew.n_trials) == ("exhausted", progress.n_trials)
+
+
 def test_networks_above_the_cap_are_pruned_untrained(plan, database):
     plan = replace(plan, space=replace(plan.space, max_params=1000), sampler="random")
     study, progress, _ = run(plan, database, 40)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +49,18 @@ def test_a_driver_that_died_while_it_made_the_study_is_no_obstacle(plan, databas
         run(plan, path, 2)
 
 
+def test_a_database_of_something_else_is_left_as_it_is(plan, database):
+    database.parent.mkdir()
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+        connection.commit()
+    before = database.read_bytes()
+    with pytest.raises(StudyError, match="holds no study; run 'nasopt search' first, or name"):
+        open_study(plan, database, create=False)
+    assert database.read_bytes() == before
+    assert [p.name for p in database.parent.iterdir()] == [database.name]
+
+
 def test_trials_are_read_as_they_stood_at_one_moment(plan, database):
     study, _, _ = run(plan, database, 4)
     with closing(open_connection(database)) as reader, working_copy(study, database) as copy:
@@ -70,7 +83,7 @@ def test_a_study_that_is_driven_is_not_even_made_by_another(tmp_path):
     file = tmp_path / "study.toml"
     file.write_text('name = "locked"\nbar = 0.75\n')
     context = open_context(file)
-    context.folder.mkdir(parents=True)
+    context.database.parent.mkdir(parents=True)
     with driver_lock(context.database), pytest.raises(StudyLockedError), driving(context):
         pass
     assert not context.database.exists()
@@ -84,7 +97,7 @@ def test_a_second_driver_is_told_who_holds_the_study(plan, database):
         with (
             pytest.raises(
                 StudyLockedError,
-                match=rf"driven by process {os.getpid()} on .* since .*; wait for it, or end it",
+                match=rf"worked on by process {os.getpid()} on .* since .*; wait for it, or end it",
             ),
             driver_lock(database),
         ):

@@ -42,7 +42,7 @@ class Annotation:
     def roles(self) -> dict[int, str]:
         """What became of the trials that something became of, by their number."""
         roles = {s.number: "front" for s in pareto_front(self.records)}
-        roles |= {race.number: "raced" for race in self.races}
+        roles |= {race.number: "raced" for race in self.races if race.accuracies}
         roles |= {v.number: "contradicted on test" for v in self.verifications}
         if self.chosen is not None:
             roles[self.chosen.number] = "chosen"

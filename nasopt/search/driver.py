@@ -104,9 +104,14 @@ class SearchDriver:
         records = read_records(study, plan.space)
         self._ended = {r.number: r for r in records if r.state != "running"}
         self._last_new, self._repeats = -1, set[int]()
-        for record in self._ended.values():
+        self._failed: set[tuple[Candidate, int]] = set()
+        for record in sorted(self._ended.values(), key=lambda r: r.number):
+            key = (record.candidate, record.replicate)
             if record.evaluation is not None or record.state == "failed":
-                self._note(record.number, is_repeat=record.duplicate_of is not None)
+                is_repeat = record.duplicate_of is not None or key in self._failed
+                self._note(record.number, is_repeat=is_repeat)
+            if record.state == "failed":
+                self._failed.add(key)
         self._chosen: dict[int, Candidate] = {}
         self._numbers: dict[Candidate, list[int]] = {}
         for record in records:
@@ -196,8 +201,10 @@ class SearchDriver:
         if reason is not None:
             self._tell(run, TrialState.PRUNED, reason=reason)
             return
-        self._note(trial.number, is_repeat=run.key in self._known or run.key in self._futures)
+        is_repeat = run.key in self._known or run.key in self._futures or run.key in self._failed
+        self._note(trial.number, is_repeat=is_repeat)
         if run.key in self._known:
+            self._n_failures_in_a_row = 0
             self._settle(run, None)
         elif run.key in self._futures:
             self._running[self._futures[run.key]].append(run)
@@ -270,6 +277,7 @@ class SearchDriver:
             ) from error
         for run in runs:
             self._n_failures_in_a_row += 1
+            self._failed.add(run.key)
             self._tell(run, TrialState.FAIL, reason=_reason(error))
 
     def _settle(self, run: "_Run", evaluation: Evaluation | None) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from optuna.artifacts import FileSystemArtifactStore
 
 from nasopt.errors import StudyError
+from nasopt.files import beside
 from nasopt.search.archive import open_connection
 from nasopt.search.storage import database_errors
 
@@ -26,7 +27,7 @@ _CARDS = uuid.uuid5(uuid.NAMESPACE_URL, "nasopt:card")
 
 def artifact_folder(database: Path) -> Path:
     """Where the artifacts of the study in ``database`` lie: what optuna-dashboard takes as ``--artifact-dir``."""
-    return database.parent / "artifacts"
+    return beside(database, "artifacts")
 
 
 def trial_ids(database: Path) -> dict[int, int]:

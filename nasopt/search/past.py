@@ -38,7 +38,7 @@ class _PastStorage:
     def get_all_trials(
         self,
         study_id: int,
-        deepcopy: bool = True,
+        deepcopy: bool = True,  # noqa: FBT001, FBT002  (Optuna's signature)
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
         """The trials as they may be seen, of those ``states``."""

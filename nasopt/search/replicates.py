@@ -44,6 +44,7 @@ def choose_replicate(
     if not summaries:
         return None
     runs = np.array([len(s.accuracies) for s in summaries])
+    trained = runs + np.array([s.n_failed for s in summaries])
     means = np.array([s.val_accuracy for s in summaries])
     sizes = np.array([s.n_params for s in summaries])
     sure = sizes[(runs >= MIN_RUNS) & (means >= bar + margin / np.sqrt(runs))]
@@ -52,13 +53,13 @@ def choose_replicate(
     promise = np.where(chances >= MIN_CHANCE, chances * np.log(cap / sizes), 0.0)
     on_the_way = Counter(pending)
     best, found = 0.0, None
-    at_most = promise * runs / runs  # without a training on the way
+    at_most = promise * runs / trained  # without a training on the way
     for i in np.flatnonzero(promise > 0).tolist():
         if at_most[i] <= best:
             continue  # without hashing the candidate
         candidate = summaries[i].candidate
-        n = runs[i] + on_the_way[candidate]
-        # A candidate with trainings on the way has less left to tell.
+        n = trained[i] + on_the_way[candidate]
+        # A candidate with trainings on the way, or that failed, has less left to tell.
         if n < MAX_RUNS and promise[i] * runs[i] / n > best:
             best, found = promise[i] * runs[i] / n, candidate
     return found

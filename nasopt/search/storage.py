@@ -6,7 +6,7 @@ import socket
 import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,6 +52,10 @@ def open_storage(path: Path, *, create: bool) -> RDBStorage:
             raise StudyError(f"there is no study at {path} yet; run 'nasopt search' first")
         _make_folder(path.parent)
     with database_errors(path):
+        if not create and not _is_optunas(path):
+            raise StudyError(
+                f"{path} holds no study; run 'nasopt search' first, or name the study's database with --database"
+            )
         try:
             storage = RDBStorage(storage_url(path), {"connect_args": {"timeout": BUSY_TIMEOUT_S}})
         except RuntimeError as error:  # Optuna's own table version differs
@@ -61,6 +65,13 @@ def open_storage(path: Path, *, create: bool) -> RDBStorage:
             ) from error
         _use_wal(storage.engine)
     return storage
+
+
+def _is_optunas(path: Path) -> bool:
+    """Whether the SQLite file has Optuna's tables, which opening it as a storage would make."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'studies'"
+        return connection.execute(query).fetchone() is not None
 
 
 def _make_folder(folder: Path) -> None:
@@ -119,7 +130,7 @@ def driver_lock(database: Path) -> Iterator[None]:
         holder.write_text(json.dumps(who))
     except filelock.Timeout as error:
         raise StudyLockedError(
-            f"the study {database} is being driven by {_describe(holder)}; wait for it, or end it "
+            f"{database} is being worked on by {_describe(holder)}; wait for it, or end it "
             "(kill that process: nothing completed is lost) and run the same command again"
         ) from error
     except OSError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nasopt.data import FASHION_MNIST, DataSource
 from nasopt.executors import make_executor
+from nasopt.files import beside
 from nasopt.records import TrialRecord
 from nasopt.search.plan import SearchPlan
 from nasopt.search.storage import database_errors, driver_lock, silence_optuna, storage_url
@@ -31,9 +32,9 @@ class StudyContext:
     data: str | None = None
 
     @property
-    def folder(self) -> Path:
-        """The folder of the database; weights and report lie there too."""
-        return self.database.parent
+    def figures(self) -> Path:
+        """The folder of the report's figures as files."""
+        return beside(self.database, "figures")
 
     @property
     def storage_url(self) -> str:
@@ -43,17 +44,17 @@ class StudyContext:
     @property
     def report(self) -> Path:
         """The HTML report."""
-        return self.folder / "report.html"
+        return beside(self.database, "report.html")
 
     @property
     def weights(self) -> Path:
         """The weights of the chosen network."""
-        return self.folder / WEIGHTS_NAME
+        return beside(self.database, WEIGHTS_NAME)
 
     @property
     def selection(self) -> Path:
         """The numbers of the chosen network."""
-        return self.folder / "selection.json"
+        return beside(self.database, "selection.json")
 
     def records(self) -> list[TrialRecord]:
         """All trials so far.

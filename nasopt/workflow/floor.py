@@ -8,11 +8,13 @@ from nasopt.data import load_train_val
 from nasopt.enumeration import enumerate_genomes
 from nasopt.errors import SettingsError
 from nasopt.evaluation import TrainingEvaluator
+from nasopt.files import beside
 from nasopt.floor import Floor, FloorWork, race_floor, train_floor
 from nasopt.floor_log import FloorLimits, FloorLog, read_limits
 from nasopt.search.progress import summarize
 from nasopt.search.stopping import learn_stop_rules
 from nasopt.search.storage import driver_lock
+from nasopt.training import Recipe
 from nasopt.workflow.context import Pool, StudyContext, workers
 
 CONFIDENCE = 0.99  # of what is stopped as hopeless
@@ -31,10 +33,21 @@ def floor_limits(
     study's smallest network above the bar.
 
     Raises:
-        SettingsError: if an activation is none of the study's, or no network is above the bar to take the recipe of.
+        SettingsError: if the study's space holds less than what is asked for, an activation is none of the study's, the recipe
+            is impossible, or no network is above the bar to take it of.
         StudyError: if there is no such study.
     """
     space = context.plan.space
+    least, most = space.depth
+    if not least <= max_depth <= most:
+        raise SettingsError(
+            f"the study has networks of {least} to {most} convolutions, and a floor says nothing of others; give --depth in this range"
+        )
+    if space.max_params is not None and below > space.max_params + 1:
+        raise SettingsError(
+            f"the study has networks of at most {space.max_params:,} parameters, and a floor says nothing of others; "
+            f"give --below {space.max_params + 1} or less"
+        )
     usual_names = tuple(name for name in space.activations if name in space.final_activations)
     names = usual_names if activations is None else activations
     strange = [name for name in names if name not in usual_names]
@@ -56,8 +69,9 @@ def floor_limits(
                 "no network of the study is above the bar yet, to take its recipe; give --lr and --lr-decay"
             )
         lr, lr_decay = usual[0] if lr is None else lr, usual[1] if lr_decay is None else lr_decay
+    Recipe(lr=lr, lr_decay=lr_decay)  # refuses what nothing can be trained with
     return FloorLimits(
-        below, max_depth, space.filters, space.kernel, space.max_macs, names, lr, lr_decay
+        below, least, max_depth, space.filters, space.kernel, space.max_macs, names, lr, lr_decay
     )
 
 
@@ -90,12 +104,8 @@ def run_floor(
     with driver_lock(path), workers(engine, pool) as (executor, n_workers):
         log = FloorLog(path, limits, context.plan.identity, stop_rule)
         work = FloorWork(evaluator, executor, n_workers, context.plan.seed, space.n_params)
-        entries = train_floor(genomes, log, work)
-        for n_new, _ in enumerate(entries, start=1):
+        for _ in train_floor(genomes, log, work, n_trainings):
             on_entry(len(log.entries), len(genomes))
-            if n_new == n_trainings:
-                entries.close()
-                break
         floor = Floor(limits, rule.bar, gate, len(genomes), tuple(log.entries))
         if len(floor.entries) < floor.n_genomes:
             return floor
@@ -103,4 +113,4 @@ def run_floor(
 
 
 def _path(context: StudyContext, below: int) -> Path:
-    return context.folder / f"floor-{below}.jsonl"
+    return beside(context.database, f"floor-{below}.jsonl")

@@ -40,7 +40,7 @@ def make_report(
     data = replace(report_input(context), baselines=others)
     write_report(context.report, data)
     if figures:
-        export_figures(context.folder / "figures", paper_figures(data))
+        export_figures(context.figures, paper_figures(data))
     return context.report
 
 

@@ -4,10 +4,12 @@ import json
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from nasopt import __version__
 from nasopt.candidates import CandidateSummary
 from nasopt.data import load_test, load_train_val
+from nasopt.errors import DataError, EngineError
 from nasopt.evaluation import TrainingEvaluator
 from nasopt.files import write_whole
 from nasopt.model import build_model, read_metadata, save_weights
@@ -47,6 +49,7 @@ def run_selection(
         StudyError: if there is no such study, its database cannot be used, or another process drives it.
         DataError: if the data cannot be read.
         OutputError: if the weights or the numbers cannot be written.
+        EngineError: if the weights of an earlier verification are lost, and this machine trains others.
     """
     context.open(create=False)  # so that a missing study is reported before anything is written
     engine = context.settings.training.engine
@@ -61,7 +64,7 @@ def run_selection(
         document = json.dumps(selection.to_json(), indent=2)
         write_whole(context.selection, document.encode() + b"\n")
         if selection.verification is not None:
-            _write_model(context, selection.verification, walk.train)
+            _write_model(context, selection.verification, walk)
         elif context.weights.exists():
             context.weights.replace(context.weights.with_name(f"earlier-{context.weights.name}"))
         annotate(context, study, records, selection)
@@ -119,21 +122,27 @@ class _Walk:
         return verify(start, self.rule, seed, self.final_training, self.executor, after_seed)
 
     def train(self, verification: Verification, seed: SeedResult) -> TrainingResult:
-        """The training of that seed, done again if it was done by an earlier run."""
+        """The training of that seed, done again if it was done by an earlier run.
+
+        Raises:
+            EngineError: if it was above the bar then and is not now.
+        """
         known = self._results.get((verification.number, seed.replicate))
         if known is not None:
             return known
         result: TrainingResult = self.executor.submit(
             self.final_training, verification.candidate, seed.seed
         ).result()
+        if seed.test_accuracy > verification.bar >= result.last.accuracy:
+            raise EngineError(
+                f"seed {seed.replicate} came to {seed.test_accuracy:.2%} on test when it was verified and to "
+                f"{result.last.accuracy:.2%} now: this processor or version rounds differently; run 'nasopt verify' where the study "
+                "was verified, or search and verify anew here"
+            )
         return result
 
 
-def _write_model(
-    context: StudyContext,
-    verification: Verification,
-    train: Callable[[Verification, SeedResult], TrainingResult],
-) -> None:
+def _write_model(context: StudyContext, verification: Verification, walk: _Walk) -> None:
     """Writes the weights of the verification's first seed above the bar, unless they lie there already."""
     image, n_classes = context.source.describe()
     candidate, seed = verification.candidate, verification.first_passed
@@ -149,11 +158,19 @@ def _write_model(
         "epochs": str(context.settings.training.epochs),
         "batch_size": str(context.settings.training.batch_size),
         "seed": str(seed.seed),
-        "test_accuracy": repr(seed.test_accuracy),
-        "nasopt": __version__,
     }
-    if context.weights.exists() and read_metadata(context.weights) == metadata:
+    if metadata.items() <= _metadata_there(context.weights).items():
         return
-    result = train(verification, seed)
+    result = walk.train(verification, seed)
     model = build_model(candidate.genome, image, n_classes, result.weights)
-    save_weights(model, context.weights, metadata)
+    # Of these very weights: trained on another processor than the verification, they may differ by some images.
+    told = {"test_accuracy": repr(result.last.accuracy), "nasopt": __version__}
+    save_weights(model, context.weights, metadata | told)
+
+
+def _metadata_there(weights: Path) -> dict[str, str]:
+    """The metadata of a weights file; none where there is no such file, or one that cannot be read."""
+    try:
+        return read_metadata(weights) if weights.exists() else {}
+    except DataError:
+        return {}
