@@ -15,7 +15,7 @@ OPTIONS := $(if $(WORKERS),--workers $(WORKERS))
 .PHONY: help setup search dashboard report test test-slow coverage check docs format lint types imports browser bench bench-search bench-driver bench-real bench-cortex clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: .venv/.ready ## Create .venv and install everything (search and test do this by themselves)
 
@@ -88,7 +88,7 @@ bench-search: setup ## Compare samplers on NAS-Bench-201 and on our own space
 bench-driver: setup ## Time a trial and the opening of a study of 10,000 trials, against stock Optuna
 	@$(BIN)/python studies/bench_driver.py
 
-bench-real: setup ## Compare whole searches on real trainings at equal time; hours (BUDGET=seconds)
+bench-real: setup ## Compare whole searches on real trainings at equal time; hours (BUDGET=12m)
 	@$(BIN)/python studies/bench_real.py $(if $(BUDGET),--budget $(BUDGET))
 
 bench-cortex: setup ## Measure networks in C on an emulated Cortex-M (needs gcc-arm-none-eabi and qemu-system-arm)
