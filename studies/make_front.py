@@ -27,8 +27,8 @@ from nasopt.verification import FinalTraining
 from nasopt.workflow import Pool, StudyContext, open_context
 from nasopt.workflow.context import workers
 
-RESULTS = Path(__file__).parent / "results"
-FIGURES = Path(__file__).parents[1] / "docs" / "results"  # where the site shows them
+PUBLISHED = Path(__file__).parent / "results" / "fashion-mnist-front.json"
+FIGURES = Path(__file__).parents[1] / "docs" / "results"  # where the site shows its figure
 MIN_ACCURACY = 0.2  # in the search; below it is a network that guesses
 
 Row = dict[str, Any]
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument(
         "--track", help="what the rows are called; the name of the study if not given"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS / "fashion-mnist-front.json")
+    parser.add_argument("--out", type=Path, default=PUBLISHED)
     args = parser.parse_args()
     if args.track and len(args.studies) > 1:
         parser.error("--track names the rows of one study; give one")
@@ -70,7 +70,12 @@ def main() -> None:
                 args.out.write_text(json.dumps(rows, indent=1) + "\n")
     for row in sorted(rows, key=lambda row: (row["track"], row["n_params"])):
         print(line(row))
-    export_figures(FIGURES, {args.out.stem: draw(rows)})
+    export_figures(figure_folder(args.out), {args.out.stem: draw(rows)})
+
+
+def figure_folder(out: Path) -> Path:
+    """Where the figure of the file ``out`` goes: beside it, or into the site if it is the published one."""
+    return FIGURES if out.resolve() == PUBLISHED.resolve() else out.parent
 
 
 def key(candidate: Candidate) -> tuple[str, float, float]:
