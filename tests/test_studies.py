@@ -2,6 +2,8 @@
 
 import ast
 import importlib.util
+import json
+import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import bench_driver
 import bench_plot
 import bench_real
 import bench_table
+import make_front
 import numpy as np
 import optuna
 import pytest
@@ -237,6 +240,58 @@ def test_the_hypervolume_is_a_share_of_the_box():
     assert bench_real.volume([(1.0, 3000, 1.0), (1.0, 782, 0.1)]) == 0
     middle = round((782 * 3000) ** 0.5)
     assert bench_real.volume([(1.0, middle, 0.55)]) == pytest.approx(0.25, abs=1e-3)
+
+
+def played(seed, budget, n_workers, folder):
+    return [(budget / 2, 1000 + seed, 0.8)]
+
+
+def test_a_run_that_the_file_holds_is_said_to_be_left_out(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(bench_real.METHODS, "nasopt", played)
+    path = tmp_path / "runs.json"
+    bench_real.compare(["nasopt"], [1], 60.0, 1, path, tmp_path / "first")
+    assert "not run" not in capsys.readouterr().out
+    before = json.loads(path.read_text())
+    assert (before["budget_s"], list(before["runs"]["nasopt"])) == (60.0, ["1"])
+    bench_real.compare(["nasopt"], [1, 2], 60.0, 1, path, tmp_path / "second")
+    out = capsys.readouterr().out
+    assert f"{path} holds nasopt seed 1 already; not run, name another file with --out" in out
+    assert "nasopt | seed 2 | 1 trainings" in out
+    after = json.loads(path.read_text())["runs"]["nasopt"]
+    assert after["1"] == before["runs"]["nasopt"]["1"]
+    assert list(after) == ["1", "2"]
+
+
+@pytest.mark.parametrize(("words", "seconds"), [([], 720), (["12m"], 720), (["720"], 720)])
+def test_the_budget_is_a_duration_and_the_published_file_is_left_alone(
+    monkeypatch, words, seconds
+):
+    asked = []
+    monkeypatch.setattr(bench_real, "compare", lambda *args: asked.append(args))
+    monkeypatch.setattr(sys, "argv", ["bench_real.py", *(["--budget", *words] if words else [])])
+    bench_real.main()
+    (_, _, budget, _, path, _) = asked[0]
+    assert isinstance(budget, float)
+    assert budget == seconds
+    assert path.relative_to(bench_real.STUDIES).parts == ("runs", "bench-real.json")
+
+
+def test_a_budget_that_is_no_duration_is_explained(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench_real.py", "--budget", "soon"])
+    with pytest.raises(SystemExit):
+        bench_real.main()
+    assert "'soon' is not a duration above zero" in capsys.readouterr().err
+
+
+def test_the_study_that_is_benched_has_the_lines_to_change():
+    text = bench_real.STUDY_FILE.read_text()
+    for line in (*bench_real.PLAIN_NSGA2, "seed = 1"):
+        assert text.count(f"\n{line}") == 1
+
+
+def test_the_figure_of_a_front_lies_beside_its_file(tmp_path):
+    assert make_front.figure_folder(tmp_path / "front.json") == tmp_path
+    assert make_front.figure_folder(make_front.PUBLISHED) == make_front.FIGURES
 
 
 # Pictures and the driver's bench
