@@ -32,7 +32,9 @@ class RayExecutor(Executor):
         try:
             import ray
         except ImportError as error:
-            raise SettingsError("Ray is not installed; run: pip install 'nasopt[ray]'") from error
+            raise SettingsError(
+                "Ray is not installed; in a clone of nasopt: pip install '.[ray]'"
+            ) from error
         self._ray: Any = ray
         try:
             _knock(address)

@@ -103,13 +103,17 @@ def test_a_missing_extra_is_named_with_how_to_install_it(
     package, trained_file, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(__import__("sys").modules, package, None)
-    with pytest.raises(ExportError, match=r"onnx needs .*pip install 'nasopt\[onnx\]'"):
+    with pytest.raises(
+        ExportError, match=r"onnx needs .*in a clone of nasopt: pip install '.\[onnx\]'"
+    ):
         export_network(trained_file, ["onnx"], tmp_path)
 
 
 def test_without_onnxruntime_a_file_is_said_to_be_unchecked(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(UncheckedError, match=r"onnxruntime is not .*pip install 'nasopt\[onnx\]'"):
+    with pytest.raises(
+        UncheckedError, match=r"onnxruntime is not .*in a clone of nasopt: pip install '.\[onnx\]'"
+    ):
         run_onnx(b"", np.zeros((1, 1, 28, 28), np.float32))
 
 

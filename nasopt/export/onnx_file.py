@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from nasopt.errors import ExportError, UncheckedError
 from nasopt.model import SavedNetwork
 
-INSTALL = "install the extra: pip install 'nasopt[onnx]'"
+INSTALL = "install the extra, in a clone of nasopt: pip install '.[onnx]'"
 INPUT, OUTPUT = "image", "logits"
 
 
@@ -37,7 +37,7 @@ def make_onnx(network: SavedNetwork) -> bytes:
         )
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(
-            f"PyTorch could not write ONNX ({error}); update the packages: pip install -U 'nasopt[onnx]'"
+            f"PyTorch could not write ONNX ({error}); update the packages, in a clone of nasopt: pip install -U '.[onnx]'"
         ) from error
     assert program is not None  # it is, since no path was given
     program.model.metadata_props.update(network.metadata)
@@ -61,7 +61,7 @@ def run_onnx(content: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]
         logits: NDArray[np.float32] = session.run([OUTPUT], {INPUT: images})[0]
     except Exception as error:  # onnxruntime's own errors share no other base
         raise ExportError(
-            f"onnxruntime {onnxruntime.__version__} cannot run the ONNX file ({error}); update the packages: "
-            "pip install -U 'nasopt[onnx]'"
+            f"onnxruntime {onnxruntime.__version__} cannot run the ONNX file ({error}); update the packages, "
+            "in a clone of nasopt: pip install -U '.[onnx]'"
         ) from error
     return logits

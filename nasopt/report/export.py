@@ -24,7 +24,7 @@ def export_figures(folder: Path, figures: Mapping[str, go.Figure]) -> list[Path]
         from kaleido.errors import KaleidoError
     except ImportError as error:
         raise OutputError(
-            "figures as PNG and SVG need the package kaleido; install it (pip install 'nasopt[figures]') "
+            "figures as PNG and SVG need the package kaleido; install it (in a clone of nasopt: pip install '.[figures]') "
             "and run the same command again"
         ) from error
     jobs = [
