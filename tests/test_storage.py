@@ -134,7 +134,9 @@ def test_a_study_of_another_optuna_is_refused(plan, database):
 
 
 def test_files_that_are_no_study(plan, tmp_path):
-    with pytest.raises(StudyError, match="there is no study at .* run 'nasopt search' first"):
+    with pytest.raises(
+        StudyError, match="no study at .* run 'nasopt search STUDY' with this study file first"
+    ):
         open_study(plan, tmp_path / "absent.db", create=False)
     text = tmp_path / "text.db"
     text.write_text("hello, this is no database")

@@ -49,7 +49,9 @@ def open_storage(path: Path, *, create: bool) -> RDBStorage:
     # process's locks on it (POSIX), and with them the integrity of the database.
     if not path.exists():
         if not create:
-            raise StudyError(f"there is no study at {path} yet; run 'nasopt search' first")
+            raise StudyError(
+                f"there is no study at {path} yet; run 'nasopt search STUDY' with this study file first"
+            )
         _make_folder(path.parent)
     with database_errors(path):
         if not create and not _is_optunas(path):

@@ -67,7 +67,9 @@ def open_study(plan: SearchPlan, database: Path, *, create: bool) -> optuna.Stud
                 f"{database} holds the study {names[0]!r}, not {plan.name!r}; choose another file with --database"
             )
         if not names and not create:
-            raise StudyError(f"there is no study in {database} yet; run 'nasopt search' first")
+            raise StudyError(
+                f"there is no study in {database} yet; run 'nasopt search STUDY' with this study file first"
+            )
         if names:
             study = optuna.load_study(study_name=plan.name, storage=storage, sampler=sampler)
             _check_identity(study, plan, database)
