@@ -120,12 +120,15 @@ def describe_progress(progress: Progress) -> str:
     )
 
 
-def describe_end(cause: StopCause, limits: Limits) -> str:
-    """Why a search ended, and how to go on."""
+def describe_end(cause: StopCause, limits: Limits, n_trials: int) -> str:
+    """Why a search ended that has ``n_trials`` trials now, and how to go on."""
     if cause == "budget":
         return f"the budget of {format_duration(limits.seconds or 0)} is used up; search on with a larger --budget"
     if cause == "trials":
-        return f"{limits.trials} trials are done; search on with more --trials"
+        return (
+            f"{n_trials} trials are done; search on with --trials above {n_trials}, "
+            "which counts from the study's start"
+        )
     if cause == "interrupted":
         return "interrupted; run the same command to go on"
     return "every architecture proposed was known already; widen the space in a study file of another name"

@@ -73,7 +73,8 @@ def search(
         )
     else:
         out.print(describe_progress(outcome.progress), highlight=False)
-        out.print(describe_end(outcome.cause, limits), highlight=False)
+        ended = describe_end(outcome.cause, limits, outcome.progress.n_trials)
+        out.print(ended, highlight=False)
     if outcome.cause == "interrupted":
         raise typer.Exit(INTERRUPTED)
 
