@@ -7,7 +7,14 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
 
 from nasopt.data import DataSource
 from nasopt.errors import DataError, GenomeError, SettingsError
@@ -21,6 +28,7 @@ from nasopt.space import SearchSpace
 from nasopt.training import ENGINES, Recipe
 
 WEIGHTS_NAME = "model.safetensors"
+BAR_HINT = "write it as a fraction, 0.75 for 75 %"
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -114,7 +122,7 @@ class SearchSettings(_Section):
 
     Attributes:
         sampler: ``nsga2`` (nasopt's own), ``optuna-nsga2``, ``tpe`` or ``random``.
-        population_size: of ``optuna-nsga2``.
+        population_size: parents that children are made from (``nsga2``), or the population (``optuna-nsga2``).
         generation_size: trials that are sampled from the same results; at least as many as there are workers.
         early_stopping: whether trainings that would end dominated are stopped.
         stop_confidence: the share of known curves that the optimistic continuation exceeds, at every epoch.
@@ -171,6 +179,7 @@ class StudyFile(_Section):
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = SearchSettings()
     selection: SelectionSettings = SelectionSettings()
+    _file: Path | None = PrivateAttr(default=None)  # where it was read, for messages
 
     @property
     def recipe(self) -> Recipe:
@@ -208,7 +217,11 @@ class StudyFile(_Section):
             DataError: if the data cannot be read.
         """
         image, n_classes = source.describe()
-        space = self.search_space(image, n_classes)
+        try:
+            space = self.search_space(image, n_classes)
+            start = tuple(_start(network, space) for network in self.search.start)
+        except SettingsError as error:
+            raise SettingsError(f"{self._file or 'the study file'}: {error}") from error
         return SearchPlan(
             name=self.name,
             space=space,
@@ -220,7 +233,7 @@ class StudyFile(_Section):
             generation_size=self.search.generation_size,
             stop_confidence=self.search.stop_confidence if self.search.early_stopping else None,
             replicate_share=self.search.replicates,
-            start=tuple(_start(network, space) for network in self.search.start),
+            start=start,
             identity=self._identity() | {"data": source.identity()},
         )
 
@@ -288,12 +301,14 @@ def read_study_file(path: Path) -> StudyFile:
             f"cannot read the study file {path} ({error}); mend it, or name another file"
         ) from error
     try:
-        return StudyFile.model_validate(tomllib.loads(text))
+        settings = StudyFile.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from error
     except ValidationError as error:
         problems = "; ".join(_explain(problem) for problem in error.errors())
         raise SettingsError(f"{path}: {problems}") from error
+    settings._file = path
+    return settings
 
 
 def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's own dictionary
@@ -304,12 +319,16 @@ def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's own dictionary
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         return f"unknown key {where!r}; {hint}known are {', '.join(known)}"
     if problem["type"] == "missing" and isinstance(problem["loc"][-1], int):
-        return f"{where.rpartition('.')[0]} wants two numbers; write it as [low, high]"
+        return f"{where.rpartition('.')[0]} wants two numbers; write [low, high]"
     if problem["type"] == "missing":
         return f"the key {where!r} is missing; add it"
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "too_long":  # only ranges have a length
+        message = "wants two numbers; write [low, high]"
+    if where == "name" and problem["type"] == "string_pattern_mismatch":
+        message = "use letters, digits, '.', '_' and '-', without spaces, a letter or digit first"
     hints = {
-        "bar": "; write it as a fraction, 0.75 for 75 %",
+        "bar": f"; {BAR_HINT}",
         "search.start": "; begin every network with [[search.start]]",
     }
     hint = hints.get(where, "")

@@ -178,6 +178,7 @@ class SearchSpace:
         Raises:
             GenomeError: if the candidate is not in this space.
         """
+        self._check_fixed(candidate)
         genome = candidate.genome
         values: dict[str, ParamValue] = {
             "depth": len(genome.layers),
@@ -193,11 +194,29 @@ class SearchSpace:
                 f"activation_{i}": layer.activation,
             }
         replay = _Fixed(values)
-        if self.suggest(replay) != candidate:
-            raise GenomeError(
-                f"{genome} with lr {candidate.lr} and lr_decay {candidate.lr_decay} is outside of the space"
-            )
+        self.suggest(replay)
         return replay.asked
+
+    def _check_fixed(self, candidate: Candidate) -> None:
+        """Refuses what differs from a value that the space fixes, which no parameter stands for."""
+        layers = candidate.genome.layers
+        found: dict[str, Sequence[ParamValue]] = {
+            "depth": [len(layers)],
+            "filters": [layer.filters for layer in layers],
+            "kernel": [layer.kernel for layer in layers],
+            "activations": [layer.activation for layer in layers],
+            "final_activations": [candidate.genome.final_activation],
+            "lr": [candidate.lr],
+            "lr_decay": [candidate.lr_decay],
+        }
+        for name, values in found.items():
+            fixed, *others = set(getattr(self, name))
+            strange = [value for value in values if value != fixed]
+            if strange and not others:
+                leave = "leave it out, or " if name in ("lr", "lr_decay") else ""
+                raise GenomeError(
+                    f"{name} {strange[0]}, but space.{name} is fixed at {fixed}; {leave}widen space.{name}"
+                )
 
     def from_params(self, params: Mapping[str, ParamValue]) -> Candidate:
         """The candidate of a trial's Optuna parameters.

@@ -54,10 +54,12 @@ def test_a_number_fixes_a_range(tmp_path):
         (MINIMAL + "[space]\nkernal = 3", r"unknown key 'space.kernal'; did you mean 'kernel'"),
         (MINIMAL + "[spase]\nkernel = 3", r"unknown key 'spase'; did you mean 'space'"),
         ('name = "a"\nbar = 75', r"bar: .*less than 1 \(found 75\); write it as a fraction, 0.75 for 75 %"),
-        ('name = "../a"\nbar = 0.7', r"name: .*pattern"),
+        ('name = "../a"\nbar = 0.7', r"name: use letters, digits, '\.', '_' and '-', without spaces, .*found '../a'"),
+        ('name = "a b"\nbar = 0.7', r"name: use letters, digits, .*found 'a b'"),
         (MINIMAL + "[search]\nsampler = 'nsga'", r"search.sampler: .*'nsga2', 'optuna-nsga2', 'tpe' or 'random'"),
         (MINIMAL + "[search]\nbudget = 'soon'", r"search.budget: 'soon' is not a duration above zero; write for example 90s"),
-        (MINIMAL + "[space]\nkernel = [1, 2, 3]", r"space.kernel: "),
+        (MINIMAL + "[space]\nkernel = [1, 2, 3]", r"space.kernel: wants two numbers; write \[low, high\] \(found \[1, 2, 3\]\)"),
+        (MINIMAL + "[space]\nkernel = [1]", r"space.kernel wants two numbers; write \[low, high\]"),
         (MINIMAL + "[space]\nfilters = ['a', 3]", r"space.filters.0: .*integer"),
         (MINIMAL + "[training]\nepochs = 0", r"training.epochs: .*greater than or equal to 1"),
         ("name = ", r"is not valid TOML: "),
@@ -70,8 +72,11 @@ def test_wrong_files_are_explained(tmp_path, text, message):
 
 def test_an_impossible_space_is_refused(tmp_path):
     settings = read(tmp_path, MINIMAL + "[space]\ndepth = [1, 1]\n")
-    with pytest.raises(SettingsError, match="a genome has exactly two RC layers"):
+    message = r"study.toml: space.depth is \[1, 1\], but a genome has exactly two RC layers"
+    with pytest.raises(SettingsError, match=message):
         settings.plan(DataSource())
+    with pytest.raises(SettingsError, match="^the study file: space.depth"):
+        StudyFile(name="a", bar=0.7, space={"depth": (1, 1)}).plan(DataSource())
 
 
 START = '[[search.start]]\ngenome = "RC 1 2 relu;RC 1 2 relu;FL relu;"\n'
@@ -94,7 +99,19 @@ def test_a_search_may_begin_with_networks_that_are_known(tmp_path):
     ("text", "message"),
     [
         ("[space]\nlr = [0.01, 0.1]\n" + START, "needs lr, since space.lr is a range"),
-        (START + "lr = 0.5\n", r"search.start, 'RC 1 2 relu.* is outside of the space"),
+        (
+            START + "lr = 0.5\n",
+            r"study.toml: search.start, 'RC 1 2 relu.*: lr 0.5, but space.lr is fixed at 0.002; leave it out, or widen space.lr$",
+        ),
+        (
+            START + "lr_decay = 0.1\n",
+            "lr_decay 0.1, but space.lr_decay is fixed at 0.05; leave it out, or widen space.lr_decay",
+        ),
+        (
+            "[space]\nlr = [0.01, 0.1]\n" + START + "lr = 0.5\n",
+            "lr is 0.5, outside of the space's 0.01 to 0.1",
+        ),
+        ("[space]\ndepth = 3\n" + START, "depth 2, but space.depth is fixed at 3; widen"),
         (
             START.replace("RC 1 2 relu;RC", "RC 99 2 relu;RC"),
             "filters_0 is 99, outside of the space's 1 to 16",

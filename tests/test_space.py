@@ -68,6 +68,25 @@ def test_candidates_outside_are_refused():
 
 
 @pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({"depth": (3, 3)}, "depth 2, but space.depth is fixed at 3; widen space.depth"),
+        ({"filters": (4, 4)}, "filters 5, but space.filters is fixed at 4; widen"),
+        ({"kernel": (3, 3)}, "kernel 1, but space.kernel is fixed at 3; widen"),
+        ({"activations": ("tanh",)}, "activations relu, but space.activations is fixed at tanh"),
+        ({"final_activations": ("tanh",)}, "final_activations relu, but space.final_activations"),
+        ({"lr": (0.02, 0.02)}, "lr 0.01, but space.lr is fixed at 0.02; leave it out, or widen"),
+        ({"lr_decay": (0.1, 0.1)}, "lr_decay 0.05, but space.lr_decay is fixed at 0.1; leave it"),
+    ],
+)
+def test_what_differs_from_a_fixed_value_is_named(fixed, message):
+    candidate = Candidate(Genome.parse("RC 5 1 relu;RC 4 1 relu;FL relu"), 0.01, 0.05)
+    SearchSpace(FASHION, 10).to_params(candidate)
+    with pytest.raises(GenomeError, match=message):
+        SearchSpace(FASHION, 10, **fixed).to_params(candidate)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"depth": (1, 4)}, r"space.depth is \[1, 4\], but a genome has exactly two RC"),
