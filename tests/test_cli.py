@@ -56,6 +56,12 @@ def test_describe_loads_neither_torch_nor_optuna():
             ["train", GENOME, "--engine", "tortch"],
             "error: unknown engine 'tortch'; did you mean 'torch'",
         ),
+        (
+            ["train", GENOME, "--bar", "75"],
+            "error: --bar must be above 0 and below 1 (found 75); write it as a fraction, 0.75 for 75 %",
+        ),
+        (["train", GENOME, "--bar", "0"], "error: --bar must be above 0 and below 1 (found 0)"),
+        (["verify", "a.toml", "--bar", "1"], "error: --bar must be above 0 and below 1 (found 1)"),
         (["search", "absent.toml"], "error: there is no study file absent.toml"),
         (["nonsense"], "No such command"),
         (["search", "--budgt", "3m"], "No such option"),
@@ -131,10 +137,15 @@ def test_the_main_job_from_search_to_weights(nasopt, study_file):
     code, out, err = nasopt("front", study_file)
     assert (code, out) == (2, "")
     assert "there is no study at" in err
+    assert "run 'nasopt search STUDY' with this study file first" in err
     code, out, err = nasopt("search", study_file)
     assert code == 0
-    assert "6 trials are done; search on with more --trials" in out
+    goes_on = (
+        "6 trials are done; search on with --trials above 6, which counts from the study's start"
+    )
+    assert goes_on in out
     assert "smallest above the bar" in err
+    assert goes_on in nasopt("search", study_file, "--trials", 2)[1]  # not: 2 trials are done
 
     code, out, err = nasopt("status", study_file, "--json")
     status = json.loads(out)

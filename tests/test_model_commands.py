@@ -42,7 +42,7 @@ def test_export_of_all_as_json(nasopt, trained_file, tmp_path):
     assert document["macs"] == 3 * 4 * 784 + 4 * 27 * 169 + 8 * 36 * 36 + 8 * 64 + 640
 
 
-def test_a_study_stands_for_its_weights(nasopt, study_file, tmp_path):
+def test_a_study_stands_for_its_weights_and_its_data(nasopt, study_file, small_npz, tmp_path):
     words = ("export", study_file, "--format", "c", "--output", tmp_path / "out")
     code, _, err = nasopt(*words)
     assert code == 2
@@ -56,14 +56,11 @@ def test_a_study_stands_for_its_weights(nasopt, study_file, tmp_path):
     assert metadata["data"].startswith("small.npz ")
     assert metadata["pixels"] == "uint8"
     assert metadata["genome"] in (tmp_path / "out" / "model.h").read_text()
-    code, out, _ = nasopt("predict", study_file, "--test", 3, "--data", small_of(study_file))
+    code, out, _ = nasopt("predict", study_file, "--test", 3)
     assert code == 0
     assert "test 2" in out
-
-
-def small_of(study_file):
-    """The data file that the study names."""
-    return study_file.read_text().split('data = "')[1].split('"')[0]
+    named = nasopt("predict", study_file, "--test", 3, "--data", small_npz)
+    assert (named[0], named[1]) == (0, out)
 
 
 @pytest.mark.parametrize(

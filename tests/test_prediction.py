@@ -177,7 +177,7 @@ def test_other_data_have_numbers_for_names_and_must_be_named(tmp_path, small_npz
 
 
 def test_test_images_must_be_the_networks_own(trained_file, small_npz):
-    with pytest.raises(DataError, match=r"was trained on fashion-mnist, but --data is small.npz"):
+    with pytest.raises(DataError, match=r"was trained on fashion-mnist, but these are small.npz"):
         predict_test(load_network(trained_file), 1, str(small_npz))
     network = random_network("RC 2 3 relu;RC 2 3 relu;FL swish;", "3x28x28", 10)
     with pytest.raises(DataError, match=r"wants images of 3x28x28, those of .* are 1x28x28"):

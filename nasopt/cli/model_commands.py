@@ -52,7 +52,12 @@ def predict(
     *,
     invert: Annotated[bool, typer.Option("--invert", help="Turn black into white.")] = False,
     test: Annotated[
-        int | None, typer.Option(min=1, help="The first test images instead, with their classes.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="The first N test images instead, with their classes; of the study's data if MODEL is a study.",
+        ),
     ] = None,
     data: Data = None,
     database: Database = None,
@@ -69,7 +74,8 @@ def predict(
         )
     network = load_network(_weights(model, database))
     if test is not None:
-        predictions = predict_test(network, test, data)
+        source = data if data or model.suffix != ".toml" else _data(model, database)
+        predictions = predict_test(network, test, source)
     else:
         predictions = predict_files(network, images or [], invert=invert)
     if as_json:
@@ -78,6 +84,13 @@ def predict(
         out.print(prediction_table(predictions))
         for line in prediction_notes(predictions):
             err.print(line, highlight=False)
+
+
+def _data(study_file: Path, database: Path | None) -> str:
+    """The data of a study, as ``--data`` would name them."""
+    from nasopt.workflow import open_context
+
+    return str(open_context(study_file, database=database).source)
 
 
 def _weights(model: Path, database: Path | None) -> Path:

@@ -10,8 +10,8 @@ import typer
 from nasopt.cli.options import (
     BAD_INPUT,
     AsJson,
-    Data,
     GenomeText,
+    check_bar,
     err,
     out,
     print_json,
@@ -28,19 +28,32 @@ def train(
     epochs: Annotated[int, typer.Option(help="Epochs, unless stopped early.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted up from --seed.")] = 1,
-    bar: Annotated[float, typer.Option(min=0, max=1, help="The accuracy to clear.")] = 0.75,
-    data: Data = None,
-    engine: Annotated[str, typer.Option(help="auto, or the name of an engine.")] = "auto",
+    bar: Annotated[
+        float,
+        typer.Option(
+            callback=check_bar,
+            help="The accuracy to clear; only for the summary of several seeds.",
+        ),
+    ] = 0.75,
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE", help="'fashion-mnist', a folder with its files, or an .npz file."
+        ),
+    ] = "fashion-mnist",
+    engine: Annotated[
+        str, typer.Option(help="auto, native or torch; auto is native where it was built.")
+    ] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Train a genome by the reference recipe, with early stopping on the test loss."""
-    from nasopt.data import FASHION_MNIST, DataSource
+    from nasopt.data import DataSource
     from nasopt.reference import summarize_seeds, train_reference
     from nasopt.training import EpochResult, Recipe, TrainingResult
 
     parsed = Genome.parse(genome)
     recipe = Recipe(lr=lr, lr_decay=lr_decay, epochs=epochs)
-    source = DataSource.parse(data or FASHION_MNIST)
+    source = DataSource.parse(data)
 
     def show(number: int, result: EpochResult) -> None:
         if not as_json:

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nasopt.errors import SettingsError
+
 NOTHING_FOUND, BAD_INPUT, INTERRUPTED = 1, 2, 130
 DEFAULT_STUDY = Path("studies/fashion-mnist.toml")
 
@@ -27,7 +29,8 @@ Database = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        metavar="SOURCE", help="'fashion-mnist', a folder with its files, or an .npz file."
+        metavar="SOURCE",
+        help="'fashion-mnist', a folder with its files, or an .npz file, instead of the study file's.",
     ),
 ]
 Workers = Annotated[
@@ -41,6 +44,19 @@ Ray = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+def check_bar(bar: float | None) -> float | None:
+    """``bar`` as it was given on the command line, if it was.
+
+    Raises:
+        SettingsError: if it is not between 0 and 1.
+    """
+    if bar is not None and not 0 < bar < 1:
+        from nasopt.settings import BAR_HINT  # imports PyTorch
+
+        raise SettingsError(f"--bar must be above 0 and below 1 (found {bar:g}); {BAR_HINT}")
+    return bar
 
 
 def print_json(document: object) -> None:

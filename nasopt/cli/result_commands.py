@@ -20,6 +20,7 @@ from nasopt.cli.options import (
     Ray,
     Study,
     Workers,
+    check_bar,
     err,
     out,
     print_json,
@@ -34,11 +35,15 @@ def verify(
     study: Study = DEFAULT_STUDY,
     *,
     bar: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Another bar than the study's.")
+        float | None, typer.Option(callback=check_bar, help="Another bar than the study's.")
     ] = None,
     rule: Annotated[str, typer.Option(help="smallest, knee or best-under.")] = "smallest",
     under: Annotated[
-        int | None, typer.Option(min=1, help="The most parameters of a network.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="The most parameters of a network; with any rule, required for best-under.",
+        ),
     ] = None,
     workers: Workers = None,
     ray: Ray = None,
@@ -91,12 +96,21 @@ def floor(
     depth: Annotated[int, typer.Option(min=2, help="The most convolutions.")] = 3,
     activation: Annotated[
         list[str] | None,
-        typer.Option(help="One that all layers of a genome have; may be repeated."),
+        typer.Option(
+            help="One that all layers of a genome have; may be repeated. If not given, "
+            "each that the study allows to convolutions and to final layers."
+        ),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(help="As the smallest network above the bar, if not given.")
+        float | None,
+        typer.Option(
+            help="The learning rate; if not given, that of the smallest network above the bar."
+        ),
     ] = None,
-    lr_decay: Annotated[float | None, typer.Option(help="Likewise.")] = None,
+    lr_decay: Annotated[
+        float | None,
+        typer.Option(help="Its decay; if not given, that of the smallest network above the bar."),
+    ] = None,
     trainings: Annotated[int | None, typer.Option(min=1, help="At most so many now.")] = None,
     workers: Workers = None,
     ray: Ray = None,

@@ -78,7 +78,7 @@ def predict_test(network: SavedNetwork, n_images: int, source: str | None) -> li
     parsed = DataSource.parse(source or FASHION_MNIST)
     if trained_on is not None and parsed.identity() != trained_on:
         raise DataError(
-            f"the network was trained on {trained_on}, but --data is {parsed.identity()}; name the same data"
+            f"the network was trained on {trained_on}, but these are {parsed.identity()}; name the same data with --data"
         )
     test = load_test(parsed).split
     if test.shape != network.image:
