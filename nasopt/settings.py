@@ -73,7 +73,7 @@ class SpaceSettings(_Section):
         activations: those that a convolution may have.
         final_activations: those that the final layers may have.
         lr: the learning rate that AdamW starts from.
-        lr_decay: the learning rate at the end as a share of that at the start.
+        lr_decay: the factor of the learning rate over ten epochs.
         max_params: what has more trainable parameters is not trained.
         max_macs: what needs more multiply-accumulates for one image is not trained.
     """

@@ -4,12 +4,13 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from nasopt.data import DataSource
-from nasopt.settings import read_study_file
+from nasopt.settings import StudyFile, read_study_file
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -56,6 +57,43 @@ def test_what_a_study_file_may_hold_is_accepted(tmp_path):
         path.write_text(f'name = "a"\nbar = 0.75\n{lr}{block}')
         (candidate,) = read_study_file(path).plan(DataSource()).start
         assert candidate.lr == 0.02
+
+
+def keys_of_the_page():
+    """By section, as a list of key, default and whether it may change; the top has no section."""
+    section, keys = "", {}
+    for line in (DOCS / "study-file.md").read_text().splitlines():
+        if line.startswith("## "):
+            section = line.removeprefix("## ").strip("`[]").replace("At the top", "")
+        if line.startswith("| `"):
+            key, default, change = [cell.strip().strip("`") for cell in line.split("|")[1:4]]
+            keys.setdefault(section, []).append((key, default, change == "yes"))
+    return keys
+
+
+def test_every_key_of_the_study_file_is_listed_with_its_default():
+    pages, fields = keys_of_the_page(), StudyFile.model_fields
+    assert set(pages) - {""} == {"space", "training", "search", "selection"}
+    assert [key for key, *_ in pages[""]] == [name for name in fields if name not in pages]
+    text = ""
+    for section, keys in pages.items():
+        if section:
+            text += f"[{section}]\n"
+            assert [key for key, *_ in keys] == list(fields[section].annotation.model_fields)
+        for key, default, _ in keys:
+            text += f"{key} = {default}\n" if default not in ("required", "none") else ""
+            text += {"name": 'name = "a"\n', "bar": "bar = 0.75\n"}.get(key, "")
+    read = StudyFile.model_validate(tomllib.loads(text))
+    assert read == StudyFile(name="a", bar=0.75)
+
+
+def test_what_may_change_when_a_study_goes_on_is_what_the_page_says():
+    start = {"start": [{"genome": "RC 1 2 relu;RC 1 2 relu;FL relu"}]}
+    fixed = set(StudyFile(name="a", bar=0.75, search=start).plan(DataSource()).identity)
+    for section, keys in keys_of_the_page().items():
+        for key, _, may_change in keys:
+            name = f"{section}.{key}".strip(".")
+            assert may_change == (name not in fixed | {"name"}), name
 
 
 @pytest.mark.slow
