@@ -1,5 +1,7 @@
 """Compares whole searches at equal time, on real trainings: ``python studies/bench_real.py --budget 12m --seeds 1 2 3``.
 
+What it finds goes to ``studies/runs/bench-real.json``, or where ``--out`` says; what is published is in ``studies/results/``.
+
 Part (c): nasopt as it is, Optuna's NSGA-II on nasopt's engine and driver (without early stopping and replicates, which
 its population would not see), and the plain script in ``baseline/``. Each has the machine for itself, one after the
 other. Time counts from the start of the search, without imports and loading of data.
