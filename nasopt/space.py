@@ -194,7 +194,8 @@ class SearchSpace:
                 f"activation_{i}": layer.activation,
             }
         replay = _Fixed(values)
-        self.suggest(replay)
+        if self.suggest(replay) != candidate:
+            raise GenomeError(f"{candidate} is outside of the space")
         return replay.asked
 
     def _check_fixed(self, candidate: Candidate) -> None:

@@ -42,13 +42,6 @@ INLINE void with_slope(Slope slope, const Body& body) {
   }
 }
 
-// The most columns of a tile of so many filters: eight accumulators or more hide the latency of a multiply-add.
-#if defined(__AVX512F__)  // 32 registers
-constexpr int most_cols(int filters) { return filters <= 3 ? 4 : filters == 4 ? 3 : 2; }
-#else
-constexpr int most_cols(int filters) { return filters <= 4 ? 5 - filters : 1; }
-#endif
-
 // FB filters at XB neighbouring output pixels: FB * XB * 2 accumulators stay in registers over all taps.
 template <int FB, int XB, Finish F>
 INLINE void convolve_tile(const Conv& a, const float* in, float* out, const float* weights, const float* bias) {
@@ -82,16 +75,15 @@ INLINE void convolve_tile(const Conv& a, const float* in, float* out, const floa
   });
 }
 
-template <int FB, Finish F>
+template <int FB, int MaxXB, Finish F>
 INLINE void convolve_row(const Conv& a, const float* in, float* out, const float* weights, const float* bias) {
-  constexpr int kMost = most_cols(FB);
   for (int x = 0, n; x < a.cols; x += n) {
-    n = next_block(a.cols - x, kMost);
+    n = next_block(a.cols - x, MaxXB);
     const float* from = in + x * a.in_strides.col;
     float* to = out + x * a.out_strides.col;
-    if (kMost >= 4 && n == 4) convolve_tile<FB, kMost >= 4 ? 4 : 1, F>(a, from, to, weights, bias);
-    else if (kMost >= 3 && n == 3) convolve_tile<FB, kMost >= 3 ? 3 : 1, F>(a, from, to, weights, bias);
-    else if (kMost >= 2 && n == 2) convolve_tile<FB, kMost >= 2 ? 2 : 1, F>(a, from, to, weights, bias);
+    if (MaxXB >= 4 && n == 4) convolve_tile<FB, MaxXB >= 4 ? 4 : 1, F>(a, from, to, weights, bias);
+    else if (MaxXB >= 3 && n == 3) convolve_tile<FB, MaxXB >= 3 ? 3 : 1, F>(a, from, to, weights, bias);
+    else if (MaxXB >= 2 && n == 2) convolve_tile<FB, MaxXB >= 2 ? 2 : 1, F>(a, from, to, weights, bias);
     else convolve_tile<FB, 1, F>(a, from, to, weights, bias);
   }
 }
@@ -104,13 +96,14 @@ INLINE void convolve(const Conv& a, int y) {
     n = next_block(a.n_filters - f, kMaxFilters);
     float* out = a.out + f * a.out_strides.plane + y * a.out_strides.row;
     const float* bias = is_forward(F) ? a.bias + f : nullptr;
+    // Fewer filters, more columns: eight accumulators or more hide the latency of a multiply-add.
     switch (n) {
-      case 1: convolve_row<1, F>(a, in, out, weights, bias); break;
-      case 2: convolve_row<2, F>(a, in, out, weights, bias); break;
-      case 3: convolve_row<3, F>(a, in, out, weights, bias); break;
-      case 4: convolve_row<4, F>(a, in, out, weights, bias); break;
-      case 5: convolve_row<5, F>(a, in, out, weights, bias); break;
-      default: convolve_row<6, F>(a, in, out, weights, bias); break;
+      case 1: convolve_row<1, 4, F>(a, in, out, weights, bias); break;
+      case 2: convolve_row<2, 3, F>(a, in, out, weights, bias); break;
+      case 3: convolve_row<3, 2, F>(a, in, out, weights, bias); break;
+      case 4: convolve_row<4, 1, F>(a, in, out, weights, bias); break;
+      case 5: convolve_row<5, 1, F>(a, in, out, weights, bias); break;
+      default: convolve_row<6, 1, F>(a, in, out, weights, bias); break;
     }
     weights += static_cast<std::int64_t>(n) * a.n_taps;
   }
