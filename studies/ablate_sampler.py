@@ -1,8 +1,9 @@
 """What each part of the sampler is worth: ``python studies/ablate_sampler.py space --seeds 4``.
 
 On ``space``, ours with trainings played by ``trained_table.py``: hypervolume and the smallest network that
-passes, judged as in ``bench_table.py``; means over seeds. On a data set of NAS-Bench-201: median regret. Trials
-come in generations of 8 in our space, one by one on the table.
+passes, judged as in ``bench_table.py``; means over seeds, halfway and at the end, of so many evaluations or, with
+``--seconds``, of so much training. On a data set of NAS-Bench-201: median regret. Trials come in generations of 8 in
+our space, one by one on the table.
 """
 
 import argparse
@@ -14,8 +15,8 @@ from functools import partial
 import numpy as np
 from bench_search import DATA_SETS, Table
 from bench_search import make_task as task_of_table
-from bench_table import GENERATION, SPACE, judge, make_task
-from searches import ours
+from bench_table import GENERATION, SPACE, Ruler, judge, make_ruler, make_task
+from searches import Spent, ours
 from trained_table import TrainedTable, read_table
 
 from nasopt import variation
@@ -35,6 +36,8 @@ STRATEGIES = {
     "start blind to cost": Strategy(start_choices=1),
     "50 children": Strategy(n_children=50),
     "100 children": Strategy(n_children=100),
+    "400 children": Strategy(n_children=400),
+    "800 children": Strategy(n_children=800),
     "no crossover": Strategy(crossovers=0.0),
     "70 % crossover": Strategy(crossovers=0.7),
 }
@@ -54,8 +57,7 @@ def vary_without(
     return variation.mutate(child, SPACE, rng, others)
 
 
-def ablate_space(names: Sequence[str], n_seeds: int, n_trials: int) -> None:
-    table = TrainedTable(read_table())
+def ablate_space(names: Sequence[str], n_seeds: int, table: TrainedTable, ruler: Ruler) -> None:
     for name in names:
         task, strategy = make_task(table), Strategy()
         if name in WITHOUT:
@@ -68,15 +70,18 @@ def ablate_space(names: Sequence[str], n_seeds: int, n_trials: int) -> None:
             problem, strategy = task.problem, STRATEGIES[name]
         search = ours(strategy, GENERATION)
         began = time.process_time()
-        visited = [search(replace(task, problem=problem), s, n_trials) for s in range(n_seeds)]
-        ms = (time.process_time() - began) / n_seeds / n_trials * 1000
-        curves = np.array([judge(table, v) for v in visited])  # seeds, two measures, evaluations
+        visited = [
+            search(replace(task, problem=problem), seed, Spent(ruler.end, ruler.cost))
+            for seed in range(n_seeds)
+        ]
+        ms = (time.process_time() - began) / sum(map(len, visited)) * 1000
+        curves = np.array([judge(table, v, ruler) for v in visited])  # seeds, measures, points
         half, full = curves[:, :, curves.shape[2] // 2 - 1], curves[:, :, -1]
         errors = full.std(axis=0, ddof=1) / n_seeds**0.5
         print(
             f"space | {name} | {half[:, 0].mean():.4f} {half[:, 1].mean():.0f} | "
             f"{full[:, 0].mean():.4f} {full[:, 1].mean():.0f} | "
-            f"standard error {errors[0]:.4f} {errors[1]:.0f} | {ms:.0f} ms",
+            f"standard error {errors[0]:.4f} {errors[1]:.0f} | {ms:.0f} ms a trial",
             flush=True,
         )
 
@@ -86,7 +91,7 @@ def ablate_table(data_set: str, names: Sequence[str], n_seeds: int, n_trials: in
     task = task_of_table(table)
     for name in names:
         search = ours(STRATEGIES[name])
-        regrets = [table.regrets(search(task, seed, n_trials)) for seed in range(n_seeds)]
+        regrets = [table.regrets(search(task, seed, Spent(n_trials))) for seed in range(n_seeds)]
         medians = " ".join(f"{value:.5f}" for value in np.median(regrets, axis=0))
         print(f"{data_set} | {name} | {medians}", flush=True)
 
@@ -97,10 +102,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument(
+        "--seconds", type=float, help="in our space: equal time of one core, not evaluations"
+    )
     args = parser.parse_args()
     if args.on == "space":
         names = args.only or [*STRATEGIES, "one length scale", "no bar", *WITHOUT]
-        ablate_space(names, args.seeds, args.trials)
+        table = TrainedTable(read_table())
+        ablate_space(names, args.seeds, table, make_ruler(table, args.trials, args.seconds))
     else:
         ablate_table(args.on, args.only or list(STRATEGIES), args.seeds, args.trials)
 

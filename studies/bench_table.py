@@ -76,6 +76,13 @@ class Ruler:
         return np.searchsorted(ends, self.points, side="right").tolist()
 
 
+def make_ruler(table: TrainedTable, n_trials: int, seconds: float | None = None) -> Ruler:
+    """So many evaluations, or, if given, so many seconds of training on one core."""
+    if seconds is None:
+        return Ruler("evaluations", lambda _candidate: 1.0, step=10, end=n_trials)
+    return Ruler("seconds of training on one core", table.seconds, step=seconds / 30, end=seconds)
+
+
 def make_task(table: TrainedTable) -> Task[Candidate]:
     """The search of our space, with trainings played by ``table``."""
     problem = genome_problem(table.space, TARGET)
@@ -249,10 +256,7 @@ def main() -> None:
     fast = [name for name in METHODS if name not in SLOW]
     every = list(METHODS) if not args.quick and args.seconds is None else fast
     table = TrainedTable(read_table())
-    ruler = Ruler("evaluations", lambda _candidate: 1.0, step=10, end=args.trials)
-    if args.seconds is not None:
-        name = "seconds of training on one core"
-        ruler = Ruler(name, table.seconds, step=args.seconds / 30, end=args.seconds)
+    ruler = make_ruler(table, args.trials, args.seconds)
     path = args.out or RESULTS / f"bench-table{suffix}.json"
     compare(args.methods or every, args.seeds, table, ruler, path)
 

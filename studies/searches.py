@@ -68,7 +68,7 @@ def ours(strategy: Strategy, generation: int = 1) -> Search[C]:
 
     def search(task: Task[C], seed: int, enough: Enough[C]) -> list[C]:
         accuracy = task.feedback(seed)
-        proposer = Proposer(task.problem, strategy)
+        proposer = Proposer(task.problem, strategy, seed)
         visited: list[C] = []
         told: list[Observation[C]] = []
         while not enough(visited):

@@ -179,11 +179,37 @@ def test_children_come_from_the_front_and_from_what_is_near_the_bar():
     used = []
     for seed in range(40):
         bred.clear()
+        belief.broods.clear()
         proposer.propose(belief, [], np.random.default_rng(seed))
         used.append({parent for parents in bred for parent in parents})
     n_for_bar = sum(parents <= set(belief.near_bar) for parents in used)
     assert n_for_bar + sum(parents <= set(belief.pool) for parents in used) == 40
     assert 10 < n_for_bar < 30
+
+
+def test_the_trials_of_a_generation_choose_among_the_same_children():
+    belief = Proposer(PROBLEM, STRATEGY).learn(search(60))
+    proposer, pending = Proposer(PROBLEM, STRATEGY), []
+    for seed in range(8):
+        pending.append(proposer.propose(belief, pending, np.random.default_rng(seed)))
+    (brood,) = belief.broods.values()
+    assert len(set(pending)) == 8
+    assert brood.children.keys() > set(pending)
+    # What has been made is only kept: another proposer with the same seed makes the same of it.
+    fresh = Proposer(PROBLEM, STRATEGY)
+    again = fresh.learn(search(60))
+    assert fresh.propose(again, pending[:7], np.random.default_rng(7)) == pending[7]
+    other = Proposer(PROBLEM, STRATEGY, seed=1)
+    other.propose(again := other.learn(search(60)), [], np.random.default_rng(0))
+    assert again.broods[False].children != brood.children
+
+
+def test_when_all_children_are_under_way_another_candidate_is_drawn():
+    proposer = Proposer(PROBLEM, replace(STRATEGY, n_children=1))
+    belief = proposer.learn(search(60))
+    first = proposer.propose(belief, [], np.random.default_rng(0))
+    second = proposer.propose(belief, [first], np.random.default_rng(0))
+    assert second not in {first, None} | belief.seen
 
 
 def test_sizes_above_the_limit_are_refused():
@@ -240,12 +266,12 @@ def test_the_posterior_agrees_with_the_formula_of_a_joint_normal():
     cross = h.kernel(z, everything)
     mean = h.kernel(z, x) @ np.linalg.solve(k[:8, :8], y)
     sd = np.sqrt(1.3 - np.diag(cross @ np.linalg.solve(k, cross.T)))
-    got_mean, got_sd = process.predict(z, pending)
-    np.testing.assert_allclose(got_mean, mean, rtol=1e-5)
+    outlook = process.foresee(z)
+    got_sd = process.deviation(outlook, pending)
+    np.testing.assert_allclose(outlook.mean, mean, rtol=1e-5)
     np.testing.assert_allclose(got_sd, sd, rtol=1e-5)
     np.testing.assert_allclose(process.mean(z), mean, rtol=1e-5)
-    _, wider = process.predict(z, np.zeros((0, 3)))
-    assert np.all(wider >= got_sd)
+    assert np.all(process.deviation(outlook, np.zeros((0, 3))) >= got_sd)
 
 
 def test_hyperparameters_tell_what_matters_and_how_noisy_it_is():

@@ -84,7 +84,7 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
         if generation_size < 1:
             raise ValueError(f"generation_size must be at least 1, not {generation_size}")
         self._encoding = encoding
-        self._proposer = Proposer(problem, strategy or Strategy())
+        self._proposer = Proposer(problem, strategy or Strategy(), seed)
         self._seed = seed
         self._generation_size = generation_size
         self._lock = threading.Lock()

@@ -21,6 +21,7 @@ from scipy.special import ndtr
 from nasopt.pareto import crowding_distance, hypervolume_gains, non_dominated_ranks
 from nasopt.search.accuracy_model import AccuracyLearner, AccuracyModel
 from nasopt.search.ledger import Array, Ledger, Observation
+from nasopt.search.surrogate import Outlook
 
 C = TypeVar("C", bound=Hashable)
 
@@ -64,7 +65,8 @@ class Strategy:
     The first ``n_start`` are random, each the cheapest of ``start_choices`` draws. Then one of
     ``n_children`` children of the best ``pool_size`` is chosen, ``crossovers`` of them of two parents, by
     the hypervolume that it would add if it were ``optimism`` standard deviations better than expected, per cost.
-    Without a model (``optimism`` None) the first child is taken.
+    All that are proposed from one history choose among the same children. Without a model (``optimism`` None)
+    a first child is taken.
     """
 
     n_start: int = 20
@@ -76,14 +78,25 @@ class Strategy:
 
 
 @dataclass(frozen=True, slots=True)
+class Brood(Generic[C]):
+    """Children to choose among, by number: their sizes and costs, shape ``(n,)``, and what is expected of them."""
+
+    children: dict[C, int]
+    sizes: Array
+    costs: Array
+    outlook: Outlook
+
+
+@dataclass(frozen=True, slots=True)
 class Belief(Generic[C]):
     """What a history tells: every candidate with its size and expected accuracy, the parents, the model.
 
     ``pool`` are the parents where the whole front is to grow, ``near_bar`` those where the bar is to be cleared by something
     smaller: both are the same without a bar. ``front``, shape ``(f, 2)``, holds (size, -accuracy) of what nothing dominates.
-    ``cap`` is the size above which nothing is of use.
+    ``cap`` is the size above which nothing is of use. ``broods`` are the children made so far, near the bar and not.
     """
 
+    n_observations: int
     candidates: tuple[C, ...]
     sizes: Array
     accuracies: Array
@@ -93,17 +106,19 @@ class Belief(Generic[C]):
     front: Array
     model: AccuracyModel | None
     cap: float
+    broods: dict[bool, Brood[C]] = field(default_factory=dict, compare=False)
 
 
 @dataclass(slots=True)
 class Proposer(Generic[C]):
-    """Proposes candidates of ``problem``: a pure function of the history and of the rng given to it.
+    """Proposes candidates of ``problem``: a pure function of the seed, the history and the rng given to it.
 
     What is kept between calls is only what would be computed again.
     """
 
     problem: Problem[C]
     strategy: Strategy = field(default_factory=Strategy)
+    seed: int = 0
     _ledger: Ledger[C] = field(init=False)
     _learner: AccuracyLearner[C] = field(init=False)
 
@@ -141,7 +156,9 @@ class Proposer(Generic[C]):
         cap = self._cap(sizes, accuracies)
         seen = frozenset(ledger.rows)
         front = losses[ranks == 0]
-        return Belief(candidates, sizes, accuracies, seen, pool, near_bar, front, model, cap)
+        return Belief(
+            len(history), candidates, sizes, accuracies, seen, pool, near_bar, front, model, cap
+        )
 
     def propose(
         self, belief: Belief[C], pending: Sequence[C], rng: np.random.Generator
@@ -151,17 +168,17 @@ class Proposer(Generic[C]):
         if len(belief.candidates) < self._n_start:
             return self._start(belief, taken, rng)
         for_bar = self.problem.bar is not None and rng.random() < BAR_SHARE
-        pool = belief.near_bar if for_bar else belief.pool
-        children, sizes = self._children(belief, pool, taken, rng)
-        if not children:
+        if belief.model is None:
+            found = self._children(belief, taken, rng, 1, for_bar=for_bar)
+            return found[0][0] if found else self._start(belief, taken, rng)
+        brood = self._brood(belief, belief.model, for_bar=for_bar)
+        free = np.ones(len(brood.children), dtype=bool)
+        free[[brood.children[child] for child in pending if child in brood.children]] = False
+        if not free.any():
             return self._start(belief, taken, rng)
-        if belief.model is None or len(children) == 1:
-            return children[0]
-        gains = self._gains(
-            belief, belief.model, children, np.array(sizes), pending, for_bar=for_bar
-        )
-        costs = np.array([self.problem.cost(child) for child in children])
-        return children[int(np.argmax(gains / costs))]
+        promises = self._promises(belief, belief.model, brood, pending, for_bar=for_bar)
+        best = int(np.argmax(np.where(free, promises / brood.costs, -1.0)))
+        return list(brood.children)[best]
 
     def _start(
         self, belief: Belief[C], taken: Collection[C], rng: np.random.Generator
@@ -175,17 +192,32 @@ class Proposer(Generic[C]):
                     break
         return min(choices, key=self.problem.cost, default=None)
 
+    def _brood(self, belief: Belief[C], model: AccuracyModel, *, for_bar: bool) -> Brood[C]:
+        if for_bar not in belief.broods:
+            rng = np.random.default_rng([self.seed, belief.n_observations, for_bar])
+            n_most = self.strategy.n_children
+            found = self._children(belief, belief.seen, rng, n_most, for_bar=for_bar)
+            children = [child for child, _ in found]
+            belief.broods[for_bar] = Brood(
+                {child: number for number, child in enumerate(children)},
+                np.array([size for _, size in found]),
+                np.array([self.problem.cost(child) for child in children]),
+                model.process.foresee(self._features(children)),
+            )
+        return belief.broods[for_bar]
+
     def _children(
         self,
         belief: Belief[C],
-        pool: Sequence[C],
         taken: Collection[C],
         rng: np.random.Generator,
-    ) -> tuple[list[C], list[float]]:
-        """Distinct new children of ``pool`` and their sizes, in the order of their birth."""
-        n_wanted = 1 if belief.model is None else self.strategy.n_children
-        children: list[C] = []
-        sizes: list[float] = []
+        n_most: int,
+        *,
+        for_bar: bool,
+    ) -> list[tuple[C, float]]:
+        """Distinct new children and their sizes, in the order of their birth."""
+        pool = belief.near_bar if for_bar else belief.pool
+        found: list[tuple[C, float]] = []
         met = set(taken)
         for _ in range(MAX_DRAWS_PER_CHILD * self.strategy.n_children):
             n_parents = 2 if rng.random() < self.strategy.crossovers else 1
@@ -197,11 +229,10 @@ class Proposer(Generic[C]):
                 continue
             size = self.problem.size(child)
             if size <= belief.cap:
-                children.append(child)
-                sizes.append(size)
-                if len(children) == n_wanted:
+                found.append((child, size))
+                if len(found) == n_most:
                     break
-        return children, sizes
+        return found
 
     def _select(self, losses: Array, ranks: NDArray[np.int_]) -> NDArray[np.int_]:
         """A pool: the best by rank, then the loneliest."""
@@ -212,20 +243,20 @@ class Proposer(Generic[C]):
         alone[ranks == last] = crowding_distance(losses[ranks == last])
         return np.lexsort((-alone, ranks))[: self.strategy.pool_size]
 
-    def _gains(
+    def _promises(
         self,
         belief: Belief[C],
         model: AccuracyModel,
-        children: Sequence[C],
-        sizes: Array,
+        brood: Brood[C],
         pending: Sequence[C],
         *,
         for_bar: bool,
     ) -> Array:
         """What each child promises, shape ``(n,)``: hypervolume, or a smaller size above the bar."""
-        features = np.stack([self.problem.features(child) for child in children])
-        awaited_sizes, awaited = self._table(pending, features.shape[1])
-        mean, sd = model.process.predict(features, awaited)
+        sizes, mean = brood.sizes, brood.outlook.mean
+        awaited = self._features(pending)
+        awaited_sizes = np.array([self.problem.size(candidate) for candidate in pending])
+        sd = model.process.deviation(brood.outlook, awaited)
         expected = model.accuracies(model.process.mean(awaited))
         known_sizes = np.concatenate((belief.sizes, awaited_sizes))
         known = np.concatenate((belief.accuracies, expected))
@@ -239,7 +270,7 @@ class Proposer(Generic[C]):
         size, accuracy = self.problem.ref_point or (known_sizes.max(), known.min())
         awaited_losses = np.column_stack((awaited_sizes, -expected))
         losses = np.concatenate((belief.front, awaited_losses))  # what is dominated has no say
-        gains = np.zeros(len(children))
+        gains = np.zeros(len(sizes))
         optimism = self.strategy.optimism or 0.0
         for factor in (
             1.0,
@@ -262,11 +293,10 @@ class Proposer(Generic[C]):
     def _describe(self, candidate: C) -> tuple[float, Array]:
         return self.problem.size(candidate), self.problem.features(candidate)
 
-    def _table(self, candidates: Sequence[C], n_features: int) -> tuple[Array, Array]:
+    def _features(self, candidates: Sequence[C]) -> Array:
         if not candidates:
-            return np.zeros(0), np.zeros((0, n_features))
-        sizes, features = zip(*(self._describe(c) for c in candidates), strict=True)
-        return np.array(sizes), np.stack(features)
+            return np.zeros((0, self._ledger.features.shape[1]))
+        return np.stack([self.problem.features(candidate) for candidate in candidates])
 
 
 def _constrain(ranks: NDArray[np.int_], misses: Array) -> NDArray[np.int_]:

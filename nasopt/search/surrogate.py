@@ -48,9 +48,10 @@ class Hyperparameters:
         # Far from the origin the squares below would cancel out to nothing but rounding.
         origin, roots = right[:1], np.sqrt(self.scales)
         a, b = (left - origin) / roots, (right - origin) / roots
-        exponents = 2 * a @ b.T
-        exponents -= np.sum(a * a, axis=1)[:, None]
-        exponents -= np.sum(b * b, axis=1)
+        # 2ab - aa - bb as one product: passes over the result cost more than the columns do.
+        lefts = np.column_stack((2 * a, -np.sum(a * a, axis=1), np.ones(len(a))))
+        rights = np.column_stack((b, np.ones(len(b)), -np.sum(b * b, axis=1)))
+        exponents = lefts @ rights.T
         np.exp(np.minimum(exponents, 0.0, out=exponents), out=exponents)
         exponents *= self.variance
         return np.asarray(exponents)
@@ -125,31 +126,48 @@ class GaussianProcess:
             means = [kernel(part, self._features) @ self._alpha for part in parts]
         return np.concatenate(means) if means else np.zeros(0)
 
-    def predict(self, features: Array, pending: Array) -> tuple[Array, Array]:
-        """The posterior mean and standard deviation without noise, each of shape ``(m,)``.
+    def foresee(self, features: Array) -> "Outlook":
+        """What is expected at ``features``, shape ``(m, d)``, before anything is under way."""
+        kernel = self._hyperparameters.kernel
+        with _BLAS.limit(limits=1):
+            cross = kernel(features, self._features)
+            solved = self._solve(cross.T)
+            variance = self._hyperparameters.variance - np.sum(solved * solved, axis=0)
+            return Outlook(features, cross @ self._alpha, variance, solved)
+
+    def deviation(self, outlook: "Outlook", pending: Array) -> Array:
+        """The posterior standard deviation without noise where ``outlook`` looks, shape ``(m,)``.
 
         Observations at ``pending``, shape ``(k, d)``, are under way: they leave the mean as it is, and
         the deviation is what it will be when they are known.
         """
-        with _BLAS.limit(limits=1):
-            return self._predict(features, pending)
-
-    def _predict(self, features: Array, pending: Array) -> tuple[Array, Array]:
-        kernel = self._hyperparameters.kernel
-        cross = kernel(features, self._features)
-        solved = self._solve(cross.T)
-        variance = self._hyperparameters.variance - np.sum(solved * solved, axis=0)
+        kernel, variance = self._hyperparameters.kernel, outlook.variance
         if len(pending):
-            met = self._solve(kernel(self._features, pending))
-            covariance = kernel(pending, pending) - met.T @ met
-            covariance.flat[:: len(pending) + 1] += self._hyperparameters.noise + JITTER
-            rest = kernel(pending, features) - met.T @ solved
-            told = solve_triangular(np.linalg.cholesky(covariance), rest, lower=True)
-            variance -= np.sum(told * told, axis=0)
-        return cross @ self._alpha, np.sqrt(np.maximum(variance, JITTER))
+            with _BLAS.limit(limits=1):
+                met = self._solve(kernel(self._features, pending))
+                covariance = kernel(pending, pending) - met.T @ met
+                covariance.flat[:: len(pending) + 1] += self._hyperparameters.noise + JITTER
+                rest = kernel(pending, outlook.features) - met.T @ outlook.solved
+                told = solve_triangular(np.linalg.cholesky(covariance), rest, lower=True)
+                variance = variance - np.sum(told * told, axis=0)
+        return np.asarray(np.sqrt(np.maximum(variance, JITTER)))
 
     def _solve(self, right: Array) -> Array:
         return np.asarray(solve_triangular(self._factor, right, lower=True, check_finite=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a process of ``n`` observations expects at ``features``, shape ``(m, d)``.
+
+    ``mean`` and ``variance`` have shape ``(m,)``; ``solved``, shape ``(n, m)``, is the triangular factor's solution
+    for the covariances with the observations, from which the variance followed.
+    """
+
+    features: Array
+    mean: Array
+    variance: Array
+    solved: Array
 
 
 def _squared_distances(features: Array) -> Array:
