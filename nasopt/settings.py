@@ -12,7 +12,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PrivateAttr,
     ValidationError,
 )
 
@@ -179,7 +178,6 @@ class StudyFile(_Section):
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = SearchSettings()
     selection: SelectionSettings = SelectionSettings()
-    _file: Path | None = PrivateAttr(default=None)  # where it was read, for messages
 
     @property
     def recipe(self) -> Recipe:
@@ -217,11 +215,8 @@ class StudyFile(_Section):
             DataError: if the data cannot be read.
         """
         image, n_classes = source.describe()
-        try:
-            space = self.search_space(image, n_classes)
-            start = tuple(_start(network, space) for network in self.search.start)
-        except SettingsError as error:
-            raise SettingsError(f"{self._file or 'the study file'}: {error}") from error
+        space = self.search_space(image, n_classes)
+        start = tuple(_start(network, space) for network in self.search.start)
         return SearchPlan(
             name=self.name,
             space=space,
@@ -301,14 +296,12 @@ def read_study_file(path: Path) -> StudyFile:
             f"cannot read the study file {path} ({error}); mend it, or name another file"
         ) from error
     try:
-        settings = StudyFile.model_validate(tomllib.loads(text))
+        return StudyFile.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from error
     except ValidationError as error:
         problems = "; ".join(_explain(problem) for problem in error.errors())
         raise SettingsError(f"{path}: {problems}") from error
-    settings._file = path
-    return settings
 
 
 def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's own dictionary

@@ -209,6 +209,10 @@ def compare(
                 )
                 continue
             folder = kept / f"{name} {seed}"
+            if folder.exists():
+                raise SystemExit(
+                    f"{folder} holds a study already; name another folder with --keep"
+                )
             folder.mkdir(parents=True)
             trials = METHODS[name](seed, budget, n_workers, folder)
             runs[str(seed)] = [(round(s, 2), n, round(a, 4)) for s, n, a in trials]

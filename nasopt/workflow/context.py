@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasopt.data import FASHION_MNIST, DataSource
+from nasopt.errors import SettingsError
 from nasopt.executors import make_executor
 from nasopt.files import beside
 from nasopt.records import TrialRecord
@@ -94,7 +95,11 @@ def open_context(
         text = str(Path(text).resolve())  # workers may live in another folder
     source = DataSource.parse(text)
     database = database or run_folder(study_file, settings) / "study.db"
-    return StudyContext(study_file, settings, source, settings.plan(source), database, data)
+    try:
+        plan = settings.plan(source)
+    except SettingsError as error:
+        raise SettingsError(f"{study_file}: {error}") from error
+    return StudyContext(study_file, settings, source, plan, database, data)
 
 
 @contextmanager
