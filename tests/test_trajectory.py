@@ -106,7 +106,7 @@ with driver_lock(database), working_copy(stored, database) as study, ThreadPoolE
 
 
 @pytest.mark.parametrize(
-    ("n_trials", "min_kills"), [(60, 2), pytest.param(240, 20, marks=pytest.mark.slow)]
+    ("n_trials", "min_kills"), [(60, 2), pytest.param(320, 20, marks=pytest.mark.slow)]
 )
 def test_killed_at_any_moment_the_table_is_that_of_an_undisturbed_search(
     tmp_path, n_trials, min_kills
