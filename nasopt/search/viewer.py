@@ -25,7 +25,7 @@ from nasopt.search.extras import artifact_folder
 from nasopt.search.storage import BUSY_TIMEOUT_S, database_errors, storage_url
 
 MAX_FULL_TRIALS = 3000
-FIRST_ANSWER = 1000  # trials; each takes Chromium and the server about a millisecond
+FIRST_ANSWER = 500  # trials; each takes Chromium and the server some milliseconds
 KEPT_PARAMS = ("depth", "final_activation", "lr", "lr_decay")
 DROPPED_ATTRS = ("curve", "stop_below")
 
@@ -34,7 +34,7 @@ class TrialPages(list[FrozenTrial]):
     """Trials whose slices are short.
 
     optuna-dashboard answers with ``trials[after:]``, and its page asks every ten seconds for those after what it has. It gets
-    as many again, ``FIRST_ANSWER`` at least: 10,000 trials are there with the fifth answer.
+    as many again, ``FIRST_ANSWER`` at least: 10,000 trials are there with the sixth answer.
     """
 
     @overload
