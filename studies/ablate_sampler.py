@@ -71,9 +71,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=NAMES)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument(
-        "--seconds", type=float, help="in our space: equal time of one core, not evaluations"
-    )
+    parser.add_argument("--seconds", type=float, help="equal time of one core, not evaluations")
     args = parser.parse_args()
     table = TrainedTable(read_table())
     ruler = make_ruler(table, args.trials, args.seconds)

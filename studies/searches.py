@@ -20,7 +20,7 @@ C = TypeVar("C", bound=Hashable)
 
 MAX_REFUSALS = 100  # in a row; a search that only finds what is too large is over
 N_START, N_OLDEST, N_DRAWN = 20, 50, 10
-STRATEGIES = {  # to be compared with the default one, what they change as their name
+STRATEGIES = {  # what the default one is compared with, named after what they change
     "no model": Strategy(optimism=None),
     "optimism 0": Strategy(optimism=0.0),
     "optimism 0.5": Strategy(optimism=0.5),

@@ -9,7 +9,7 @@ References:
     Snoek, Larochelle and Adams (2012), section 3.2: expected improvement per second.
 """
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Generic, TypeVar
@@ -66,7 +66,7 @@ class Strategy:
     ``n_children`` children of the best ``pool_size`` is chosen, ``crossovers`` of them of two parents, by
     the hypervolume that it would add if it were ``optimism`` standard deviations better than expected, per cost.
     All that are proposed from one history choose among the same children. Without a model (``optimism`` None)
-    a first child is taken.
+    each takes the first new child that it makes.
     """
 
     n_start: int = 20
@@ -164,25 +164,25 @@ class Proposer(Generic[C]):
         self, belief: Belief[C], pending: Sequence[C], rng: np.random.Generator
     ) -> C | None:
         """A candidate that is neither in the history nor ``pending``; None if no new one was found."""
-        taken = belief.seen.union(pending)
         if len(belief.candidates) < self._n_start:
-            return self._start(belief, taken, rng)
+            return self._start(belief, pending, rng)
         for_bar = self.problem.bar is not None and rng.random() < BAR_SHARE
         if belief.model is None:
-            found = self._children(belief, taken, rng, 1, for_bar=for_bar)
-            return found[0][0] if found else self._start(belief, taken, rng)
+            found = self._children(belief, pending, rng, 1, for_bar=for_bar)
+            return found[0][0] if found else self._start(belief, pending, rng)
         brood = self._brood(belief, belief.model, for_bar=for_bar)
         free = np.ones(len(brood.children), dtype=bool)
         free[[brood.children[child] for child in pending if child in brood.children]] = False
         if not free.any():
-            return self._start(belief, taken, rng)
+            return self._start(belief, pending, rng)
         promises = self._promises(belief, belief.model, brood, pending, for_bar=for_bar)
         best = int(np.argmax(np.where(free, promises / brood.costs, -1.0)))
         return list(brood.children)[best]
 
     def _start(
-        self, belief: Belief[C], taken: Collection[C], rng: np.random.Generator
+        self, belief: Belief[C], pending: Sequence[C], rng: np.random.Generator
     ) -> C | None:
+        taken = belief.seen.union(pending)
         choices: list[C] = []
         for _ in range(MAX_DRAWS):
             candidate = self.problem.sample(rng)
@@ -196,7 +196,7 @@ class Proposer(Generic[C]):
         if for_bar not in belief.broods:
             rng = np.random.default_rng([self.seed, belief.n_observations, for_bar])
             n_most = self.strategy.n_children
-            found = self._children(belief, belief.seen, rng, n_most, for_bar=for_bar)
+            found = self._children(belief, (), rng, n_most, for_bar=for_bar)
             children = [child for child, _ in found]
             belief.broods[for_bar] = Brood(
                 {child: number for number, child in enumerate(children)},
@@ -209,7 +209,7 @@ class Proposer(Generic[C]):
     def _children(
         self,
         belief: Belief[C],
-        taken: Collection[C],
+        pending: Sequence[C],
         rng: np.random.Generator,
         n_most: int,
         *,
@@ -218,7 +218,7 @@ class Proposer(Generic[C]):
         """Distinct new children and their sizes, in the order of their birth."""
         pool = belief.near_bar if for_bar else belief.pool
         found: list[tuple[C, float]] = []
-        met = set(taken)
+        met = {*belief.seen, *pending}
         for _ in range(MAX_DRAWS_PER_CHILD * self.strategy.n_children):
             n_parents = 2 if rng.random() < self.strategy.crossovers else 1
             parents = [pool[int(rng.integers(len(pool)))] for _ in range(n_parents)]

@@ -25,7 +25,7 @@ from nasopt.search.extras import artifact_folder
 from nasopt.search.storage import BUSY_TIMEOUT_S, database_errors, storage_url
 
 MAX_FULL_TRIALS = 3000
-FIRST_ANSWER = 500  # trials; each takes Chromium and the server some milliseconds
+FIRST_ANSWER = 500  # trials; each takes Chromium and the server about a millisecond
 KEPT_PARAMS = ("depth", "final_activation", "lr", "lr_decay")
 DROPPED_ATTRS = ("curve", "stop_below")
 

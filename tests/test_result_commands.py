@@ -1,0 +1,149 @@
+"""The commands behind a search, on real trainings: what they choose, write and leave alone."""
+
+import json
+
+import optuna
+import pytest
+
+from nasopt.model import load_network, read_metadata
+from nasopt.search.storage import storage_url
+
+
+def test_by_another_rule_the_report_follows_it(nasopt, study_file):
+    nasopt("search", study_file, "--quiet")
+    code, _, err = nasopt("verify", study_file, "--rule", "best-under")
+    assert code == 2
+    assert "give it with --under" in err
+    words = ("verify", study_file, "--rule", "best-under", "--under", 5000, "--bar", "0.15")
+    code, out, _ = nasopt(*words, "--json")
+    other = json.loads(out)
+    assert (code, other["bar"], other["rule"]) == (0, 0.15, "best-under")
+    front = json.loads(nasopt("front", study_file, "--json")[1])
+    # It is the most accurate but for those that lost their race or were contradicted on test.
+    better = {r["number"] for r in front if r["val_accuracy"] > other["chosen"]["val_accuracy"]}
+    raced = [race["number"] for race in other["races"]]
+    assert raced[-1] == other["chosen"]["number"]
+    assert better <= set(raced)
+    report = (study_file.parent / "runs" / "tiny" / "report.html").read_text()
+    assert "at most 5,000 parameters" in report
+    assert f"nasopt verify {study_file} --rule best-under --under 5000 --bar 0.15" in report
+    code, out, _ = nasopt("verify", study_file, "--json")
+    assert json.loads(out)["rule"] == "smallest"
+    assert json.loads(out)["chosen"]["n_params"] <= other["chosen"]["n_params"]
+
+
+def test_the_floor_is_trained_and_resumed(nasopt, study_file):
+    nasopt("search", study_file, "--quiet")
+    words = ("floor", study_file, "--below", "960", "--depth", "2")
+    code, out, _ = nasopt(*words, "--trainings", "3")
+    assert code == 1
+    assert "3 trained from one seed" in out
+    assert "not complete; run the same command again to go on" in out
+    code, out, _ = nasopt(*words, "--json")
+    floor = json.loads(out)
+    assert floor["complete"]
+    assert floor["n_trained"] == floor["n_genomes"] > 3
+    assert (code == 0) == any(race["verdict"] == "accepted" for race in floor["races"])
+    log = study_file.parent / "runs" / "tiny" / "floor-960.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()[1:]]
+    genomes = [row["genome"] for row in rows if "genome" in row]
+    assert len(set(genomes)) == len(genomes) == floor["n_genomes"]
+    code, _, err = nasopt(*words, "--activation", "softmax")
+    assert code == 2
+    assert "'softmax' is not what the study has for both convolutions and final layers" in err
+    code, _, err = nasopt("floor", study_file, "--below", "960", "--depth", "3")
+    assert code == 2
+    assert "holds a floor within other limits" in err
+
+
+def test_weights_on_disk_give_the_accuracy_that_is_claimed(nasopt, study_file, small_npz):
+    from nasopt.data import DataSource, load_test
+    from nasopt.training.torch_engine import evaluate_with_torch
+
+    nasopt("search", study_file, "--quiet")
+    nasopt("verify", study_file, "--quiet")
+    path = study_file.parent / "runs" / "tiny" / "model.safetensors"
+    test = load_test(DataSource(small_npz)).split
+    _, accuracy, _ = evaluate_with_torch(load_network(path).model, test)
+    assert accuracy == pytest.approx(
+        float(read_metadata(path)["test_accuracy"]), abs=1.5 / len(test)
+    )
+
+
+def test_nothing_above_the_bar_is_code_1(nasopt, study_file):
+    study_file.write_text(study_file.read_text().replace("bar = 0.2", "bar = 0.999"))
+    assert nasopt("search", study_file)[0] == 0
+    code, out, _ = nasopt("front", study_file)
+    assert code == 1
+    code, out, _ = nasopt("verify", study_file)
+    assert code == 1
+    assert "No network is verified above 99.9%." in out
+    assert "choose by a lower bar ('nasopt verify STUDY --bar B')" in out
+
+
+def test_weights_of_an_earlier_choice_are_put_aside(nasopt, study_file):
+    nasopt("search", study_file, "--quiet")
+    folder = study_file.parent / "runs" / "tiny"
+    assert any((folder / "artifacts").iterdir())  # networks are drawn without a choice too
+    assert nasopt("verify", study_file, "--quiet")[0] == 0
+    weights = (folder / "model.safetensors").read_bytes()
+    code, out, _ = nasopt("verify", study_file, "--bar", "0.999")
+    assert code == 1
+    assert "\nweights " not in out
+    assert (folder / "earlier-model.safetensors").read_bytes() == weights
+    code, _, err = nasopt("export", study_file, "--output", folder, "--format", "c")
+    assert code == 2
+    assert "run 'nasopt verify" in err
+
+
+def test_two_studies_in_one_folder_leave_each_other_alone(nasopt, study_file):
+    folder = study_file.parent / "runs" / "tiny"
+    nasopt("search", study_file, "--quiet")
+    assert nasopt("verify", study_file, "--quiet")[0] == 0
+    # SQLite rewrites its own files when a connection is closed: when, the garbage collector decides
+    paths = [path for path in folder.rglob("*") if path.is_file() and "study.db" not in path.name]
+    before = {path: path.read_bytes() for path in paths}
+    study = optuna.load_study(study_name="tiny", storage=storage_url(folder / "study.db"))
+    n_trials = len(study.trials)
+    words = (study_file, "--database", folder / "other.db")
+    nasopt("search", *words, "--trials", 3, "--quiet")
+    nasopt("verify", *words, "--bar", "0.999", "--quiet")
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(study.trials) == n_trials > 0
+    assert {"other-report.html", "other-selection.json", "other-artifacts"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert nasopt("verify", *words, "--quiet")[0] == 0
+    code, _, _ = nasopt("export", *words, "--output", folder, "--format", "c")
+    assert (code, (folder / "other-model.safetensors").exists()) == (0, True)
+
+
+def test_weights_that_are_lost_or_damaged_are_written_again(nasopt, study_file, monkeypatch):
+    nasopt("search", study_file, "--quiet")
+    nasopt("verify", study_file, "--quiet")
+    path = study_file.parent / "runs" / "tiny" / "model.safetensors"
+    metadata, weights = read_metadata(path), load_network(path).model.state_dict()
+    path.write_bytes(b"")
+    monkeypatch.setattr("nasopt.workflow.selection.__version__", "99")
+    assert nasopt("verify", study_file, "--quiet")[0] == 0
+    assert read_metadata(path) == metadata | {"nasopt": "99"}
+    for name, values in load_network(path).model.state_dict().items():
+        assert values.equal(weights[name])
+    again = path.read_bytes()
+    monkeypatch.setattr("nasopt.workflow.selection.__version__", "100")
+    assert nasopt("verify", study_file, "--quiet")[0] == 0
+    assert path.read_bytes() == again  # another version alone is no reason to train again
+
+
+def test_a_floor_says_nothing_of_what_the_study_does_not_have(nasopt, study_file):
+    text = study_file.read_text()
+    study_file.write_text(text.replace("[space]", "[space]\nmax_params = 1500"))
+    nasopt("search", study_file, "--trials", 2, "--quiet")
+    for words, message in (
+        (("--below", "960", "--depth", "9"), "give --depth in this range"),
+        (("--below", "1600", "--depth", "2"), "give --below 1501 or less"),
+        (("--below", "960", "--depth", "2", "--lr", "-1", "--lr-decay", "0.1"), "lr must be"),
+    ):
+        code, _, err = nasopt("floor", study_file, *words)
+        assert (code, message in err) == (2, True)
+    assert not list((study_file.parent / "runs" / "tiny").glob("floor*"))
