@@ -4,6 +4,9 @@ A trial is ask, suggest and tell of the same conditional space, that of ``fashio
 time. Stock Optuna is timed as a user would write it, parameters and two values, and with the attributes that ours
 stores besides. Ours is the ``SearchDriver`` on its working copy, all of its own bookkeeping included, trial by
 trial. The first trials after opening are not counted: they pay for what is computed once a run.
+
+The host of a virtual machine changes its speed from minute to minute: every driver waits in a process of its own, and
+they take turns of some trials. Its time is the median over its turns; a share of stock is the median of what it is in every round.
 """
 
 import argparse
@@ -15,11 +18,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import replace
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -35,7 +39,6 @@ from nasopt.search.plan import SearchPlan
 from nasopt.search.storage import open_storage, silence_optuna, storage_url
 from nasopt.search.study import (
     open_study,
-    read_database,
     working_copy,
     write_candidate,
     write_evaluation,
@@ -54,7 +57,34 @@ OURS = {
     "ours, random": "random",
 }
 
-Times = dict[str, float]
+Times = tuple[float, float]  # of the processor and of the wall, in seconds
+Run = Callable[[int], None]  # so many more trials
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What opening took, what the first trial took, and a trial in every turn, all as processor and wall time in seconds."""
+
+    opening: Times
+    first: Times
+    turns: tuple[Times, ...]
+
+    def to_json(self) -> dict[str, float]:
+        """The medians over the turns, and the rest."""
+        cpu, wall = np.median(self.turns, axis=0).tolist()
+        return {
+            "cpu_ms": 1e3 * cpu,
+            "wall_ms": 1e3 * wall,
+            "open_cpu_s": self.opening[0],
+            "open_wall_s": self.opening[1],
+            "first_trial_wall_s": self.first[1],
+        }
+
+    def share_of(self, other: "Timing") -> Times:
+        """The median over the rounds of what a trial took here as a share of what it took there."""
+        shares = np.array(self.turns) / np.array(other.turns)
+        cpu, wall = np.median(shares, axis=0).tolist()
+        return cpu, wall
 
 
 def evaluate(space: SearchSpace, candidate: Candidate) -> Evaluation:
@@ -110,15 +140,14 @@ def write_attributes(
     trial.set_user_attr("elapsed_s", 1.0)
 
 
-def time_stock(
-    storage: str | optuna.storages.BaseStorage, plan: SearchPlan, n: int, *, attributes: bool
-) -> Times:
-    """Opening, and a trial, of stock Optuna with its NSGA-II."""
-    clock = Clock()
+def open_stock(
+    database: Path, plan: SearchPlan, _stack: ExitStack, *, wal: bool, attributes: bool
+) -> Run:
+    """Stock Optuna with its NSGA-II, on SQLite as it comes or with a write-ahead log."""
+    storage = open_storage(database, create=False) if wal else storage_url(database)
     sampler = NSGAIISampler(seed=1, population_size=STOCK_POPULATION)
     study = optuna.load_study(study_name=plan.name, storage=storage, sampler=sampler)
     study.get_trials(deepcopy=False)
-    opening = clock.read()
 
     def run(n_trials: int) -> None:
         for _ in range(n_trials):
@@ -130,44 +159,78 @@ def time_stock(
             values = [evaluation.val_accuracy, plan.space.n_params(candidate.genome)]
             study.tell(trial, values)
 
-    return opening_and_trial(opening, run, n)
+    return run
 
 
-def time_ours(database: Path, plan: SearchPlan, n: int) -> Times:
-    """Opening, and a trial, of our driver."""
-    clock = Clock()
+def open_ours(database: Path, plan: SearchPlan, stack: ExitStack) -> Run:
+    """Our driver."""
     stored = open_study(plan, database, create=False)
-    with working_copy(stored, database) as study, ThreadPoolExecutor(1) as executor:
+    study = stack.enter_context(working_copy(stored, database))
+    executor = stack.enter_context(ThreadPoolExecutor(1))
 
-        def evaluator(candidate: Candidate, _seed: int, _rule: StopRule = TO_THE_END) -> Any:  # noqa: ANN401
-            return evaluate(plan.space, candidate)
+    def evaluator(candidate: Candidate, _seed: int, _rule: StopRule = TO_THE_END) -> Evaluation:
+        return evaluate(plan.space, candidate)
 
-        driver = SearchDriver(study, plan, evaluator, executor, n_workers=1)
-        opening = clock.read()
+    driver = SearchDriver(study, plan, evaluator, executor, n_workers=1)
 
-        def run(n_trials: int) -> None:
-            limits = Limits(trials=driver.progress.n_trials + n_trials)
-            driver.run(limits, threading.Event())
+    def run(n_trials: int) -> None:
+        driver.run(Limits(trials=driver.progress.n_trials + n_trials), threading.Event())
 
-        return opening_and_trial(opening, run, n)
+    return run
 
 
-def opening_and_trial(opening: tuple[float, float], run: Callable[[int], None], n: int) -> Times:
-    """The times of ``n`` trials, after a few that are not counted but for the first."""
+class Contender:
+    """A driver in a process of its own, open until ``close``.
+
+    Args:
+        opener: opens a study; what is to be closed goes on the stack that it is given.
+    """
+
+    def __init__(self, opener: Callable[[ExitStack], Run]) -> None:
+        self._process = ProcessPoolExecutor(1, get_context("spawn"), initializer=silence_optuna)
+        self._opening, self._first = self._process.submit(_open, opener).result()
+        self._turns: list[Times] = []
+
+    def take_turn(self, n_trials: int) -> None:
+        """Times so many trials."""
+        self._turns.append(self._process.submit(_time_trials, n_trials).result())
+
+    def timing(self) -> Timing:
+        """What was timed so far."""
+        return Timing(self._opening, self._first, tuple(self._turns))
+
+    def close(self) -> None:
+        """Closes the study, and ends the process."""
+        self._process.submit(_close).result()
+        self._process.shutdown()
+
+
+_stack = ExitStack()  # what is open in the process of a contender
+_runs: list[Run] = []
+
+
+def _open(opener: Callable[[ExitStack], Run]) -> tuple[Times, Times]:
+    """The times of opening and of the first trial."""
+    clock = Clock()
+    run = opener(_stack)
+    opening = clock.read()
     clock = Clock()
     run(1)
     first = clock.read()
     run(N_WARM_UP - 1)
+    _runs.append(run)
+    return opening, first
+
+
+def _time_trials(n: int) -> Times:
     clock = Clock()
-    run(n)
+    _runs[0](n)
     cpu, wall = clock.read()
-    return {
-        "cpu_ms": 1e3 * cpu / n,
-        "wall_ms": 1e3 * wall / n,
-        "open_cpu_s": opening[0],
-        "open_wall_s": opening[1],
-        "first_trial_wall_s": first[1],
-    }
+    return cpu / n, wall / n
+
+
+def _close() -> None:
+    _stack.close()
 
 
 class Clock:
@@ -177,7 +240,7 @@ class Clock:
         gc.collect()
         self._began = time.process_time(), time.perf_counter()
 
-    def read(self) -> tuple[float, float]:
+    def read(self) -> Times:
         """Processor time, then wall time."""
         return time.process_time() - self._began[0], time.perf_counter() - self._began[1]
 
@@ -191,54 +254,56 @@ def copy_of(database: Path, copy: Path) -> Path:
     return copy
 
 
-def compare(folder: Path, plan: SearchPlan, n_trials: int, n_timed: int) -> dict[str, Times]:
-    """All figures, by name; databases are made in ``folder``."""
-    results: dict[str, Times] = {}
-
-    def add(name: str, times: Times) -> None:
-        results[name] = times
-        print(name, {key: round(value, 3) for key, value in times.items()}, flush=True)
-
+def compare(
+    folder: Path, plan: SearchPlan, n_trials: int, n_rounds: int, n_timed: int
+) -> dict[str, Timing]:
+    """All timings, by name; databases are made in ``folder``."""
+    filled: dict[bool, Path] = {}
     for attributes in (False, True):
-        filled = folder / f"filled-{attributes}.db"
+        filled[attributes] = folder / f"filled-{attributes}.db"
         clock = Clock()
-        fill(filled, plan, n_trials, attributes=attributes)
-        print(
-            f"filled {filled.name} with {n_trials} trials in {clock.read()[1]:.1f} s", flush=True
-        )
+        fill(filled[attributes], plan, n_trials, attributes=attributes)
+        print(f"filled a study with {n_trials} trials in {clock.read()[1]:.1f} s", flush=True)
+    openers: dict[str, Callable[[ExitStack], Run]] = {}
+    for attributes in (False, True):
         suffix = ", with our attributes" if attributes else ""
         for journal in ("default", "WAL"):
-            copy = copy_of(filled, folder / "stock.db")
-            storage = (
-                storage_url(copy) if journal == "default" else open_storage(copy, create=False)
+            copy = copy_of(filled[attributes], folder / f"stock-{journal}-{attributes}.db")
+            openers[f"stock, {journal}{suffix}"] = partial(
+                open_stock, copy, plan, wal=journal == "WAL", attributes=attributes
             )
-            times = time_stock(storage, plan, n_timed, attributes=attributes)
-            add(f"stock, {journal}{suffix}", times)
     for name, sampler in OURS.items():
-        copy = copy_of(filled, folder / "ours.db")
-        add(name, time_ours(copy, replace(plan, sampler=sampler), n_timed))
-        if sampler == "nsga2":
-            clock = Clock()
-            read_database(copy, plan.space)
-            print(f"read_database: {clock.read()[1]:.2f} s")
-    return results
+        copy = copy_of(filled[True], folder / f"ours-{sampler}.db")
+        openers[name] = partial(open_ours, copy, replace(plan, sampler=sampler))
+    with ExitStack() as stack:
+        contenders: dict[str, Contender] = {}
+        for name, opener in openers.items():
+            contenders[name] = stack.enter_context(closing(Contender(opener)))
+            print(f"opened {name}", flush=True)
+        for number in range(n_rounds):
+            for contender in contenders.values():
+                contender.take_turn(n_timed)
+            print(f"round {number + 1} of {n_rounds}", flush=True)
+        return {name: contender.timing() for name, contender in contenders.items()}
 
 
-def judge(results: dict[str, Times]) -> None:
-    """Prints ours against the aims."""
+def judge(timings: dict[str, Timing]) -> None:
+    """Prints all of them, and ours against the aims."""
+    for name, timing in timings.items():
+        print(name, {key: round(value, 3) for key, value in timing.to_json().items()})
     for name in OURS:
-        ours = results[name]
-        for clock in ("cpu_ms", "wall_ms"):
-            default = ours[clock] / results["stock, default"][clock]
-            wal = ours[clock] / results["stock, WAL"][clock]
+        of_default = timings[name].share_of(timings["stock, default"])
+        of_wal = timings[name].share_of(timings["stock, WAL"])
+        for clock, default, wal in zip(("cpu", "wall"), of_default, of_wal, strict=True):
             print(f"{name}, {clock}: {default:.3f} of stock (aim 0.2), {wal:.3f} of WAL (aim 0.5)")
-        print(f"{name}: opens in {ours['open_wall_s']:.1f} s (aim 5)")
+        print(f"{name}: opens in {timings[name].opening[1]:.1f} s (aim 5)")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=10_000, help="in the study beforehand")
-    parser.add_argument("--timed", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--timed", type=int, default=16, help="trials a driver takes in its turn")
     parser.add_argument(
         "--folder", type=Path, default=STUDIES / "runs", help="on the disk to measure"
     )
@@ -257,11 +322,14 @@ def main() -> None:
     )
     args.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.folder, prefix="bench-") as folder:
-        results = compare(Path(folder), plan, args.trials, args.timed)
+        timings = compare(Path(folder), plan, args.trials, args.rounds, args.timed)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    rounded = {k: {f: round(v, 4) for f, v in times.items()} for k, times in results.items()}
+    rounded = {
+        name: {key: round(value, 4) for key, value in timing.to_json().items()}
+        for name, timing in timings.items()
+    }
     args.out.write_text(json.dumps({"trials": args.trials, "times": rounded}, indent=1) + "\n")
-    judge(results)
+    judge(timings)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ C = TypeVar("C", bound=Hashable)
 
 MAX_DRAWS_PER_CHILD = 5
 MAX_DRAWS = 200
+MAX_JUDGED = 2000
 CAP_FACTOR = 2.0
 BAR_SHARE = 0.5
 
@@ -89,8 +90,9 @@ class Brood(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class Belief(Generic[C]):
-    """What a history tells: every candidate with its size and expected accuracy, the parents, the model.
+    """What a history tells: candidates with their sizes and expected accuracies, the parents, the model.
 
+    Of a long history the candidates are those that came nearest to its front.
     ``pool`` are the parents where the whole front is to grow, ``near_bar`` those where the bar is to be cleared by something
     smaller: both are the same without a bar. ``front``, shape ``(f, 2)``, holds (size, -accuracy) of what nothing dominates.
     ``cap`` is the size above which nothing is of use. ``broods`` are the children made so far, near the bar and not.
@@ -139,9 +141,12 @@ class Proposer(Generic[C]):
         counts = np.bincount(row_of[there], minlength=len(ledger.rows))
         sums = np.bincount(row_of[there], observed[there], minlength=len(ledger.rows))
         known = np.flatnonzero(counts)
-        candidates = tuple(compress(ledger.rows, counts.tolist()))
-        sizes = ledger.sizes[known]
-        accuracies = sums[known] / counts[known]
+        sizes, accuracies = ledger.sizes[known], sums[known] / counts[known]
+        nearest = _nearest_to_front(sizes, accuracies, MAX_JUDGED)
+        known, sizes, accuracies = known[nearest], sizes[nearest], accuracies[nearest]
+        is_known = np.zeros(len(ledger.rows), dtype=bool)
+        is_known[known] = True
+        candidates = tuple(compress(ledger.rows, is_known.tolist()))
         model = None
         if self.strategy.optimism is not None and len(known) >= self._n_start:
             model = self._learner.fit(ledger)
@@ -297,6 +302,16 @@ class Proposer(Generic[C]):
         if not candidates:
             return np.zeros((0, self._ledger.features.shape[1]))
         return np.stack([self.problem.features(candidate) for candidate in candidates])
+
+
+def _nearest_to_front(sizes: Array, accuracies: Array, n_most: int) -> NDArray[np.int_]:
+    """At most ``n_most`` candidates, in their order: those that fall least short of the best of at most their size."""
+    if len(sizes) <= n_most:
+        return np.arange(len(sizes))
+    order = np.lexsort((-accuracies, sizes))
+    short = np.empty(len(sizes))
+    short[order] = np.maximum.accumulate(accuracies[order]) - accuracies[order]
+    return np.sort(np.argsort(short, kind="stable")[:n_most])
 
 
 def _constrain(ranks: NDArray[np.int_], misses: Array) -> NDArray[np.int_]:
