@@ -21,6 +21,7 @@ from nasopt.search.genome_sampler import (
     union_of_distributions,
 )
 from nasopt.search.proposer import Problem, Strategy
+from nasopt.search.samplers import make_sampler
 from nasopt.space import SearchSpace
 
 SPACE = SearchSpace(ImageShape(1, 28, 28), 10, depth=(2, 4), filters=(1, 8))
@@ -172,6 +173,14 @@ def test_a_study_of_other_objectives_is_refused():
             study.ask().suggest_int("depth", 2, 4)
     with pytest.raises(ValueError, match="generation_size must be at least 1, not 0"):
         GenomeNSGAIISampler.for_space(SPACE, seed=1, generation_size=0)
+
+
+@pytest.mark.parametrize(("generation_size", "n_children"), [(1, 200), (8, 200), (40, 1000)])
+def test_a_large_generation_chooses_among_more_children(plan, generation_size, n_children):
+    sampler = make_sampler(replace(plan, generation_size=generation_size))
+    assert sampler._proposer.strategy == Strategy(
+        pool_size=plan.population_size, n_children=n_children
+    )
 
 
 @pytest.mark.parametrize(

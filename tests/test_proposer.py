@@ -1,6 +1,7 @@
 """The proposer on a table of words: nothing here knows genomes, Optuna or training."""
 
 from dataclasses import replace
+from itertools import compress
 
 import numpy as np
 import pytest
@@ -246,6 +247,23 @@ def test_the_model_of_a_long_history_keeps_the_best_and_a_spread_of_the_rest():
     best = np.argmax(accuracies)
     assert best in chosen
     assert accuracies[chosen].min() < 0.1
+
+
+def test_of_a_long_history_those_nearest_to_the_front_are_judged(monkeypatch):
+    told, observed = search(60), replace(STRATEGY, optimism=None)
+    whole = Proposer(PROBLEM, observed).learn(told)
+    monkeypatch.setattr(module, "MAX_JUDGED", 20)
+    belief = Proposer(PROBLEM, observed).learn(told)
+    kept = [word in belief.candidates for word in whole.candidates]
+    assert (len(whole.candidates), sum(kept)) == (60, 20)
+    assert belief.candidates == tuple(compress(whole.candidates, kept))
+    np.testing.assert_array_equal(belief.sizes, whole.sizes[kept])
+    np.testing.assert_array_equal(belief.accuracies, whole.accuracies[kept])
+    np.testing.assert_array_equal(belief.front, whole.front)
+    assert belief.seen == whole.seen  # no less is known of what was tried
+    best = [whole.accuracies[whole.sizes <= size].max() for size in whole.sizes]
+    short = np.array(best) - whole.accuracies
+    assert short[kept].max() <= short[np.logical_not(kept)].min()
 
 
 def test_hyperparameters_are_fitted_at_fixed_sizes_of_history():

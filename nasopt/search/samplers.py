@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from nasopt.search.past import past_of
 from nasopt.search.plan import SearchPlan
 from nasopt.search.proposer import Strategy
 
+CHILDREN_A_TRIAL = 25  # what a large generation chooses among: of fewer it takes bad ones too
 SAMPLERS = ("nsga2", "optuna-nsga2", "tpe", "random")
 
 
@@ -24,12 +26,14 @@ def make_sampler(plan: SearchPlan) -> BaseSampler:
     ``nsga2`` is nasopt's own; the others are Optuna's.
     """
     if plan.sampler == "nsga2":
+        strategy = Strategy(pool_size=plan.population_size)
+        n_children = max(strategy.n_children, CHILDREN_A_TRIAL * plan.generation_size)
         return GenomeNSGAIISampler.for_space(
             plan.space,
             seed=plan.seed,
             bar=plan.bar + plan.margin / 2,  # what the mean of four trainings must have
             generation_size=plan.generation_size,
-            strategy=Strategy(pool_size=plan.population_size),
+            strategy=replace(strategy, n_children=n_children),
         )
     makers: dict[str, Callable[[int], BaseSampler]] = {
         "optuna-nsga2": lambda seed: NSGAIISampler(
