@@ -111,6 +111,9 @@ def test_a_study_with_other_settings_is_refused(plan, database):
     run(plan, database, 1)
     with pytest.raises(StudyError, match=r"other settings \(seed was 7, is 8\); undo the change"):
         open_study(replace(plan, identity={"seed": 8}), database, create=True)
+    many = {"seed": 7, "search.start": [{"genome": "RC 1 1 relu;RC 1 1 relu;FL relu;"}] * 20}
+    with pytest.raises(StudyError, match=r"other settings \(search.start has changed\); undo"):
+        open_study(replace(plan, identity=many), database, create=True)
     with pytest.raises(
         StudyError, match=r"holds the study 'table', not 'other'; choose another file"
     ):

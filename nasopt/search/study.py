@@ -42,6 +42,7 @@ ENVIRONMENTS_KEY = "nasopt:environments"
 FORMAT_KEY = "nasopt:format"
 FORMAT = 1
 REPLICATE_KEY = "replicate"
+MAX_CHANGE_LENGTH = 120  # of what a message tells of a setting
 
 _STATES: dict[TrialState, RecordState] = {
     TrialState.RUNNING: "running",
@@ -106,11 +107,16 @@ def _check_identity(study: optuna.Study, plan: SearchPlan, database: Path) -> No
         key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)
     ]
     if changed:
-        details = "; ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in changed)
+        details = "; ".join(_describe_change(k, before.get(k), now.get(k)) for k in changed)
         raise StudyError(
             f"{database} belongs to a study with other settings ({details}); "
             "undo the change, give the study another name, or choose another file with --database"
         )
+
+
+def _describe_change(key: str, before: object, now: object) -> str:
+    text = f"{key} was {before}, is {now}"
+    return text if len(text) <= MAX_CHANGE_LENGTH else f"{key} has changed"
 
 
 @contextmanager
