@@ -264,6 +264,10 @@ def test_of_a_long_history_those_nearest_to_the_front_are_judged(monkeypatch):
     best = [whole.accuracies[whole.sizes <= size].max() for size in whole.sizes]
     short = np.array(best) - whole.accuracies
     assert short[kept].max() <= short[np.logical_not(kept)].min()
+    # As many as a long start or a large pool asks for are judged all the same.
+    for strategy in (replace(observed, n_start=40), replace(observed, pool_size=40)):
+        belief = Proposer(PROBLEM, strategy).learn(told)
+        assert len(belief.candidates) == 40
 
 
 def test_hyperparameters_are_fitted_at_fixed_sizes_of_history():

@@ -11,7 +11,6 @@ References:
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -142,11 +141,11 @@ class Proposer(Generic[C]):
         sums = np.bincount(row_of[there], observed[there], minlength=len(ledger.rows))
         known = np.flatnonzero(counts)
         sizes, accuracies = ledger.sizes[known], sums[known] / counts[known]
-        nearest = _nearest_to_front(sizes, accuracies, MAX_JUDGED)
+        n_judged = max(MAX_JUDGED, self._n_start, self.strategy.pool_size)
+        nearest = _nearest_to_front(sizes, accuracies, n_judged)
         known, sizes, accuracies = known[nearest], sizes[nearest], accuracies[nearest]
-        is_known = np.zeros(len(ledger.rows), dtype=bool)
-        is_known[known] = True
-        candidates = tuple(compress(ledger.rows, is_known.tolist()))
+        rows = list(ledger.rows)
+        candidates = tuple(rows[i] for i in known)
         model = None
         if self.strategy.optimism is not None and len(known) >= self._n_start:
             model = self._learner.fit(ledger)

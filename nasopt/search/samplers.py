@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,14 +25,13 @@ def make_sampler(plan: SearchPlan) -> BaseSampler:
     ``nsga2`` is nasopt's own; the others are Optuna's.
     """
     if plan.sampler == "nsga2":
-        strategy = Strategy(pool_size=plan.population_size)
-        n_children = max(strategy.n_children, CHILDREN_A_TRIAL * plan.generation_size)
+        n_children = max(Strategy().n_children, CHILDREN_A_TRIAL * plan.generation_size)
         return GenomeNSGAIISampler.for_space(
             plan.space,
             seed=plan.seed,
             bar=plan.bar + plan.margin / 2,  # what the mean of four trainings must have
             generation_size=plan.generation_size,
-            strategy=replace(strategy, n_children=n_children),
+            strategy=Strategy(pool_size=plan.population_size, n_children=n_children),
         )
     makers: dict[str, Callable[[int], BaseSampler]] = {
         "optuna-nsga2": lambda seed: NSGAIISampler(
