@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from nasopt.pareto import is_non_dominated
 from nasopt.records import Candidate, TrialRecord
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +78,19 @@ def completed(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 class CandidateTable:
-    """Candidates with their trainings that came to their end, kept up to date record by record."""
+    """Candidates with their trainings that came to their end, kept up to date record by record.
+
+    ``summaries`` has one entry a candidate, in the order in which they came. What is asked of all of them after every trial is
+    kept in columns besides, shape ``(c,)``.
+    """
 
     def __init__(self, records: Sequence[TrialRecord] = ()) -> None:
         """Begins with ``records``."""
+        self.summaries: list[CandidateSummary] = []
+        self._rows: dict[Candidate, int] = {}
         self._runs: dict[Candidate, list[TrialRecord]] = {}
         self._failures: Counter[Candidate] = Counter()
-        self._summaries: dict[Candidate, CandidateSummary] = {}
+        self._columns = np.zeros((4, 64))  # with room for more candidates
         for record in records:
             self.add(record)
 
@@ -99,18 +108,51 @@ class CandidateTable:
         if candidate in self._runs:
             runs = self._runs[candidate]
             accuracies = tuple(r.val_accuracy for r in runs)
-            self._summaries[candidate] = CandidateSummary(
-                runs[0], accuracies, self._failures[candidate]
-            )
+            self._put(CandidateSummary(runs[0], accuracies, self._failures[candidate]))
+
+    def _put(self, summary: CandidateSummary) -> None:
+        row = self._rows.setdefault(summary.candidate, len(self.summaries))
+        if row == len(self.summaries):
+            self.summaries.append(summary)
+            if row == self._columns.shape[1]:
+                self._columns = np.hstack((self._columns, np.zeros_like(self._columns)))
+        self.summaries[row] = summary
+        n_trained = summary.n_runs + summary.n_failed
+        self._columns[:, row] = summary.n_params, summary.val_accuracy, summary.n_runs, n_trained
 
     def get(self, candidate: Candidate) -> CandidateSummary | None:
         """The summary of ``candidate``, if it has one."""
-        return self._summaries.get(candidate)
+        row = self._rows.get(candidate)
+        return None if row is None else self.summaries[row]
 
     @property
-    def summaries(self) -> list[CandidateSummary]:
-        """One summary a candidate, in the order in which they came."""
-        return list(self._summaries.values())
+    def sizes(self) -> Array:
+        """The parameters of every candidate."""
+        return self._columns[0, : len(self.summaries)]
+
+    @property
+    def accuracies(self) -> Array:
+        """The mean validation accuracy of every candidate."""
+        return self._columns[1, : len(self.summaries)]
+
+    @property
+    def n_runs(self) -> Array:
+        """The number of trainings of every candidate that gave an accuracy."""
+        return self._columns[2, : len(self.summaries)]
+
+    @property
+    def n_trained(self) -> Array:
+        """The number of trainings of every candidate, those that failed included."""
+        return self._columns[3, : len(self.summaries)]
+
+    def front(self) -> list[CandidateSummary]:
+        """The candidates that no other dominates by size and mean accuracy, smallest first, each point once."""
+        return _front(self.summaries, self.sizes, self.accuracies)
+
+    def smallest_above(self, bar: float) -> CandidateSummary | None:
+        """The smallest candidate whose mean accuracy is above ``bar``, the first of them; None if there is none."""
+        above = np.flatnonzero(self.accuracies > bar)
+        return self.summaries[above[np.argmin(self.sizes[above])]] if len(above) else None
 
 
 def summarize_candidates(records: Sequence[TrialRecord]) -> list[CandidateSummary]:
@@ -120,12 +162,18 @@ def summarize_candidates(records: Sequence[TrialRecord]) -> list[CandidateSummar
 
 def pareto_front(records: Sequence[TrialRecord]) -> list[CandidateSummary]:
     """The candidates that no other dominates by size and mean accuracy, smallest first, each point once."""
-    return front_of(summarize_candidates(records))
+    return CandidateTable(sorted(records, key=lambda r: r.number)).front()
 
 
 def front_of(summaries: Sequence[CandidateSummary]) -> list[CandidateSummary]:
     """Those of ``summaries`` that no other dominates, smallest first, each point once."""
     sizes, accuracies = [s.n_params for s in summaries], [s.val_accuracy for s in summaries]
+    return _front(summaries, sizes, accuracies)
+
+
+def _front(
+    summaries: Sequence[CandidateSummary], sizes: ArrayLike, accuracies: ArrayLike
+) -> list[CandidateSummary]:
     keep = is_non_dominated(np.column_stack((sizes, np.negative(accuracies))))
     front = list(itertools.compress(summaries, keep.tolist()))
     points = {s.n_params: s for s in reversed(front)}  # on a front a size has one accuracy

@@ -35,8 +35,7 @@ def _is_non_dominated_pair(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     order = np.lexsort((points[:, 1], points[:, 0]))
     ordered = points[order]
     lowest_before = np.concatenate(([np.inf], np.minimum.accumulate(ordered[:, 1])[:-1]))
-    is_first = np.ones(len(points), dtype=bool)  # of equal points
-    is_first[1:] = np.any(ordered[1:] != ordered[:-1], axis=1)
+    is_first = _is_first(ordered)
     keep_by_point = (ordered[:, 1] < lowest_before)[is_first]
     keep_by_point[:1] = True  # even at infinity
     keep = np.empty(len(points), dtype=bool)
@@ -108,24 +107,19 @@ def non_dominated_ranks(losses: ArrayLike) -> NDArray[np.int_]:
     if points.shape[1] != 2:
         raise ValueError(f"ranks take 2 objectives, got points {points.shape}")
     order = np.lexsort((points[:, 1], points[:, 0]))
-    ranks = np.empty(len(points), dtype=int)
+    is_first = _is_first(points[order])
     # The second objective that a rank has come down to, growing with the rank.
     lowest: list[float] = []
-    before, rank = None, 0
-    in_order: list[int] = []
-    columns = points[
-        order
-    ].T.tolist()  # two lists: a list a point would keep the garbage collector busy
-    for point in zip(*columns, strict=True):
-        if point != before:
-            rank = bisect_right(lowest, point[1])
-            if rank == len(lowest):
-                lowest.append(point[1])
-            else:
-                lowest[rank] = point[1]
-            before = point
-        in_order.append(rank)
-    ranks[order] = in_order
+    ranks_by_point: list[int] = []
+    for second in points[order[is_first], 1].tolist():
+        rank = bisect_right(lowest, second)
+        if rank == len(lowest):
+            lowest.append(second)
+        else:
+            lowest[rank] = second
+        ranks_by_point.append(rank)
+    ranks = np.empty(len(points), dtype=int)
+    ranks[order] = np.array(ranks_by_point, dtype=int)[np.cumsum(is_first) - 1]
     return ranks
 
 
@@ -146,6 +140,13 @@ def crowding_distance(losses: ArrayLike) -> NDArray[np.float64]:
         if spread > 0:
             distance[order[1:-1]] += (values[order[2:]] - values[order[:-2]]) / spread
     return distance
+
+
+def _is_first(ordered: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows of ``ordered``, where equal ones are neighbours, are the first of their kind."""
+    is_first = np.ones(len(ordered), dtype=bool)
+    is_first[1:] = np.any(ordered[1:] != ordered[:-1], axis=1)
+    return is_first
 
 
 def _as_points(losses: ArrayLike) -> NDArray[np.float64]:

@@ -120,10 +120,12 @@ class SearchSpace:
                 "space.filters or space.kernel"
             )
 
-    def why_too_large(self, genome: Genome) -> str | None:
-        """Which cap ``genome`` exceeds, in words; None if it exceeds none."""
-        if self.max_params is not None and (n_params := self.n_params(genome)) > self.max_params:
-            return f"{n_params} parameters are more than space.max_params = {self.max_params}"
+    def why_too_large(self, genome: Genome, n_params: int | None = None) -> str | None:
+        """Which cap ``genome``, whose ``n_params`` may be known, exceeds, in words; None if it exceeds none."""
+        if self.max_params is not None:
+            n_params = self.n_params(genome) if n_params is None else n_params
+            if n_params > self.max_params:
+                return f"{n_params} parameters are more than space.max_params = {self.max_params}"
         if self.max_macs is not None:
             macs = count_macs(genome, self.image, self.n_classes)
             if macs > self.max_macs:

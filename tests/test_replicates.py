@@ -3,9 +3,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from nasopt.candidates import pareto_front, summarize_candidates
+from nasopt.candidates import CandidateTable, front_of, pareto_front, summarize_candidates
 from nasopt.records import trial_seed
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.ledger import n_known_to
@@ -17,8 +18,8 @@ from tests.conftest import make_record
 BAR, MARGIN = 0.75, 0.01
 
 
-def known(*networks):
-    """Summaries of networks, each given by its size and the accuracies of its trainings."""
+def table_of(*networks):
+    """A table of networks, each given by its size and the accuracies of its trainings."""
     records = []
     for n_params, *accuracies in networks:
         first = make_record(len(records), n_params, accuracies[0])
@@ -29,7 +30,7 @@ def known(*networks):
                     len(records), n_params, accuracy, candidate=first.candidate, replicate=i
                 )
             )
-    return summarize_candidates(records)
+    return CandidateTable(records)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.25, 0.5])
@@ -39,24 +40,24 @@ def test_the_share_of_turns_is_the_one_asked_for(share):
 
 
 def test_the_one_that_promises_to_be_the_smallest_above_the_bar_is_trained_again():
-    networks = known((1500, 0.80), (1000, 0.755), (900, 0.70), (1400, 0.76))
-    assert choose_replicate(networks, [], BAR, MARGIN) == networks[1].candidate
+    networks = table_of((1500, 0.80), (1000, 0.755), (900, 0.70), (1400, 0.76))
+    assert choose_replicate(networks, [], BAR, MARGIN) == networks.summaries[1].candidate
 
 
 def test_nothing_is_trained_again_that_could_not_become_the_smallest():
     sure = (1000, 0.77, 0.77, 0.77)
-    networks = known(sure, (1100, 0.755), (900, 0.70))
+    networks = table_of(sure, (1100, 0.755), (900, 0.70))
     assert choose_replicate(networks, [], BAR, MARGIN) is None
-    networks = known(sure, (1100, 0.755), (900, 0.745))
-    assert choose_replicate(networks, [], BAR, MARGIN) == networks[2].candidate
-    assert choose_replicate([], [], BAR, MARGIN) is None
+    networks = table_of(sure, (1100, 0.755), (900, 0.745))
+    assert choose_replicate(networks, [], BAR, MARGIN) == networks.summaries[2].candidate
+    assert choose_replicate(CandidateTable(), [], BAR, MARGIN) is None
 
 
 def test_a_single_good_training_is_not_enough_and_six_are():
-    lucky = known((1000, 0.90))
-    assert choose_replicate(lucky, [], BAR, MARGIN) == lucky[0].candidate
-    assert choose_replicate(known((1000, *[0.75] * MAX_RUNS)), [], BAR, MARGIN) is None
-    under_way = [lucky[0].candidate] * (MAX_RUNS - 1)
+    lucky = table_of((1000, 0.90))
+    assert choose_replicate(lucky, [], BAR, MARGIN) == lucky.summaries[0].candidate
+    assert choose_replicate(table_of((1000, *[0.75] * MAX_RUNS)), [], BAR, MARGIN) is None
+    under_way = [lucky.summaries[0].candidate] * (MAX_RUNS - 1)
     assert choose_replicate(lucky, under_way, BAR, MARGIN) is None
 
 
@@ -72,18 +73,43 @@ def test_trainings_that_fail_count_as_trainings():
     ]
     other = make_record(9, 1100, 0.755)
     for n_failed, chosen in ((0, lucky), (MAX_RUNS - 1, other)):
-        networks = summarize_candidates([lucky, *failed[:n_failed], other])
-        assert [s.n_failed for s in networks] == [n_failed, 0]
+        networks = CandidateTable([lucky, *failed[:n_failed], other])
+        assert [s.n_failed for s in networks.summaries] == [n_failed, 0]
         assert choose_replicate(networks, [], BAR, MARGIN) == chosen.candidate
 
 
 def test_candidates_are_summed_up_by_the_mean_of_their_trainings():
-    (lucky, other) = known((1000, 0.78, 0.70, 0.71), (1100, 0.76))
+    (lucky, other) = table_of((1000, 0.78, 0.70, 0.71), (1100, 0.76)).summaries
     assert (lucky.n_runs, lucky.number, other.number) == (3, 0, 3)
     assert lucky.val_accuracy == pytest.approx(0.73)
     assert lucky.shortfall(0.75, 0.01) == pytest.approx(0.02 + 0.01 / 3**0.5)
     assert other.shortfall(0.75, 0.01) == pytest.approx(0.0)
     assert lucky.to_json()["val_accuracies"] == [0.78, 0.70, 0.71]
+
+
+def test_the_columns_of_a_table_follow_its_summaries():
+    rng = np.random.default_rng(0)
+    table, candidates = CandidateTable(), {}
+    for number in range(300):
+        n_params = int(rng.integers(1000, 1150))
+        record = make_record(number, n_params, float(rng.uniform(0.6, 0.8)))
+        if n_params in candidates:
+            record = replace(record, candidate=candidates[n_params], replicate=number)
+        if rng.random() < 0.1:
+            record = replace(record, state="failed", evaluation=None)
+        candidates[n_params] = record.candidate
+        table.add(record)
+    summaries = table.summaries
+    assert len(summaries) > 64  # more than there is room for at first
+    assert table.sizes.tolist() == [s.n_params for s in summaries]
+    assert table.accuracies.tolist() == [s.val_accuracy for s in summaries]
+    assert table.n_runs.tolist() == [s.n_runs for s in summaries]
+    assert table.n_trained.tolist() == [s.n_runs + s.n_failed for s in summaries]
+    assert table.front() == front_of(summaries)
+    assert all(table.get(s.candidate) is s for s in summaries)
+    smallest = min(s.n_params for s in summaries if s.val_accuracy > BAR)
+    assert table.smallest_above(BAR).n_params == smallest
+    assert table.smallest_above(0.9) is None
 
 
 def test_the_front_and_the_smallest_go_by_means():

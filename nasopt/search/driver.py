@@ -4,13 +4,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import optuna
 from optuna.trial import TrialState
 
-from nasopt.candidates import CandidateTable, front_of, shortfall
+from nasopt.candidates import CandidateTable, shortfall
 from nasopt.errors import DataError, EngineError, SearchStoppedError
 from nasopt.records import (
     TO_THE_END,
@@ -26,7 +26,7 @@ from nasopt.search.ledger import n_known_to
 from nasopt.search.plan import SearchPlan
 from nasopt.search.progress import Progress, add_record, summarize
 from nasopt.search.replicates import choose_replicate, is_replicate_turn
-from nasopt.search.stopping import StopRules, is_control, learn_stop_rules
+from nasopt.search.stopping import StopRules, TeachingCurves, is_control
 from nasopt.search.study import (
     REPLICATE_KEY,
     read_records,
@@ -69,6 +69,19 @@ class _Run:
     def key(self) -> tuple[Candidate, int]:
         """What makes two trainings the same."""
         return self.candidate, self.replicate
+
+
+@dataclass(slots=True)
+class _Past:
+    """What the first ``n_trials`` trials tell."""
+
+    n_trials: int = 0
+    table: CandidateTable = field(default_factory=CandidateTable)
+    curves: TeachingCurves = field(default_factory=TeachingCurves)
+
+    def add(self, record: TrialRecord) -> None:
+        self.table.add(record)
+        self.curves.add(record)
 
 
 class SearchDriver:
@@ -119,7 +132,7 @@ class SearchDriver:
         self._known: dict[tuple[Candidate, int], TrialRecord] = {}
         self._stop_rules: tuple[int, StopRules] | None = None
         self._table = CandidateTable(list(self._ended.values()))
-        self._known_table, self._n_in_known = CandidateTable(), 0
+        self._past = _Past()
         for record in self._ended.values():
             self._remember(record)
         self._elapsed_before_s = max((r.elapsed_s for r in records), default=0.0)
@@ -181,8 +194,8 @@ class SearchDriver:
         elif is_replicate_turn(number, plan.replicate_share):
             n_known = n_known_to(number, self._plan.generation_size)
             pending = [self._chosen[n] for n in range(n_known, number) if n in self._chosen]
-            known = self._known_to(n_known).summaries
-            candidate = choose_replicate(known, pending, plan.bar, plan.margin)
+            table = self._known_to(n_known).table
+            candidate = choose_replicate(table, pending, plan.bar, plan.margin)
             if candidate is not None:
                 self._study.enqueue_trial(
                     plan.space.to_params(candidate), user_attrs={REPLICATE_KEY: True}
@@ -225,14 +238,12 @@ class SearchDriver:
             replicate = sum(n < trial.number for n in self._numbers.get(candidate, ()))
         elif plan.stop_confidence is not None:
             if self._stop_rules is None or self._stop_rules[0] != n_known:
-                records = [self._ended[n] for n in range(n_known) if n in self._ended]
-                front = front_of(known.summaries)
-                learned = learn_stop_rules(records, plan.stop_confidence, front)
+                learned = known.curves.rules(known.table.front(), plan.stop_confidence)
                 self._stop_rules = (n_known, learned)
             rules = self._stop_rules[1]
             rule = rules.rule(plan.space.n_params(candidate.genome))
         seed = trial_seed(plan.seed, candidate.genome, replicate)
-        summary = known.get(candidate) if replicate else None
+        summary = known.table.get(candidate) if replicate else None
         earlier = summary.accuracies if summary is not None else ()
         return _Run(trial, candidate, replicate, seed, rule, rules, earlier)
 
@@ -249,15 +260,15 @@ class SearchDriver:
             self._chosen[number] = candidate
             self._numbers.setdefault(candidate, []).append(number)
 
-    def _known_to(self, n_trials: int) -> CandidateTable:
-        """The candidates of the first ``n_trials`` trials, of which it has to be asked in rising order."""
-        if n_trials < self._n_in_known:  # a trial that an earlier driver left
-            return CandidateTable([self._ended[n] for n in range(n_trials) if n in self._ended])
-        for n in range(self._n_in_known, n_trials):
+    def _known_to(self, n_trials: int) -> "_Past":
+        """What the first ``n_trials`` trials tell."""
+        if n_trials < self._past.n_trials:  # a trial that an earlier driver left
+            self._past = _Past()
+        for n in range(self._past.n_trials, n_trials):
             if n in self._ended:
-                self._known_table.add(self._ended[n])
-        self._n_in_known = n_trials
-        return self._known_table
+                self._past.add(self._ended[n])
+        self._past.n_trials = n_trials
+        return self._past
 
     def _finish(self, future: Future[Evaluation]) -> None:
         runs = self._running.pop(future)

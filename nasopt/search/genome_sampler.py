@@ -252,7 +252,8 @@ def _vary(space: SearchSpace, parents: Sequence[Candidate], rng: np.random.Gener
 
 def _size(space: SearchSpace, candidate: Candidate) -> float:
     """The number of parameters; infinite for what exceeds a cap of the space."""
-    return math.inf if space.why_too_large(candidate.genome) else space.n_params(candidate.genome)
+    n_params = space.n_params(candidate.genome)
+    return math.inf if space.why_too_large(candidate.genome, n_params) else n_params
 
 
 def _cost(space: SearchSpace, candidate: Candidate) -> float:

@@ -3,6 +3,7 @@
 ``n`` is the number of observations, ``c`` that of distinct candidates, ``d`` that of features.
 """
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -42,6 +43,7 @@ class Ledger(Generic[C]):
     history: list[Observation[C]] = field(default_factory=list)
     rows: dict[C, int] = field(default_factory=dict)
     _row_of: list[int] = field(default_factory=list)
+    _accuracies: list[float] = field(default_factory=list)
     _sizes: list[float] = field(default_factory=list)
     _new_features: list[Array] = field(default_factory=list)
     _table: Array = field(default_factory=lambda: np.zeros((0, 0)))
@@ -49,11 +51,10 @@ class Ledger(Generic[C]):
     def follow(self, history: Sequence[Observation[C]]) -> None:
         """Takes in what ``history`` has more; where it is not a continuation, all of it anew."""
         n = len(self.history)
-        if len(history) < n or any(
-            a is not b and a != b for a, b in zip(self.history, history, strict=False)
-        ):
+        if self.history != list(history[:n]):
             self.history, self.rows = [], {}
-            self._row_of, self._sizes, self._new_features = [], [], []
+            self._row_of, self._accuracies = [], []
+            self._sizes, self._new_features = [], []
             self._table = np.zeros((0, 0))
             n = 0
         for observation in history[n:]:
@@ -63,6 +64,9 @@ class Ledger(Generic[C]):
                 self._sizes.append(size)
                 self._new_features.append(features)
             self._row_of.append(row)
+            self._accuracies.append(
+                math.nan if observation.accuracy is None else observation.accuracy
+            )
             self.history.append(observation)
 
     @property
@@ -73,7 +77,7 @@ class Ledger(Generic[C]):
     @property
     def accuracies(self) -> Array:
         """The accuracy of every observation, NaN where it failed, shape ``(n,)``."""
-        return np.array([np.nan if o.accuracy is None else o.accuracy for o in self.history])
+        return np.array(self._accuracies)
 
     @property
     def sizes(self) -> Array:

@@ -53,15 +53,15 @@ def add_record(
     """The state after one more trial has ended, which ``known`` holds already."""
     progress = _count(progress, record)
     if record.replicate:  # a mean has moved, and with it perhaps what it had dominated
-        summaries = known.summaries
-        return replace(
-            progress, front=tuple(front_of(summaries)), smallest=_smallest(summaries, bar)
-        )
+        return replace(progress, front=tuple(known.front()), smallest=known.smallest_above(bar))
     summaries = summarize_candidates([record])
+    above = [s for s in summaries if s.val_accuracy > bar]
     return replace(
         progress,
         front=tuple(front_of([*progress.front, *summaries])),
-        smallest=_smallest([*filter(None, [progress.smallest]), *summaries], bar),
+        smallest=min(
+            [*filter(None, [progress.smallest]), *above], key=lambda s: s.n_params, default=None
+        ),
     )
 
 
@@ -74,8 +74,8 @@ def summarize(records: Sequence[TrialRecord], bar: float) -> Progress:
     for record in records:
         if record.state != "running":
             progress = _count(progress, record)
-    summaries = summarize_candidates(records)
-    return replace(progress, front=tuple(front_of(summaries)), smallest=_smallest(summaries, bar))
+    known = CandidateTable(sorted(records, key=lambda r: r.number))
+    return replace(progress, front=tuple(known.front()), smallest=known.smallest_above(bar))
 
 
 def _count(progress: Progress, record: TrialRecord) -> Progress:
@@ -92,8 +92,3 @@ def _count(progress: Progress, record: TrialRecord) -> Progress:
         elapsed_s=max(progress.elapsed_s, record.elapsed_s),
         latest=record,
     )
-
-
-def _smallest(summaries: Sequence[CandidateSummary], bar: float) -> CandidateSummary | None:
-    above = [s for s in summaries if s.val_accuracy > bar]
-    return min(above, key=lambda s: s.n_params, default=None)

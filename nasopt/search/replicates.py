@@ -5,12 +5,12 @@ the trials therefore trains a known candidate again: the one that promises most 
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 from scipy.special import ndtr
 
-from nasopt.candidates import CandidateSummary
+from nasopt.candidates import CandidateTable
 from nasopt.records import Candidate
 
 MIN_RUNS = 3  # of a network before it counts as above the bar: some seeds die
@@ -24,7 +24,7 @@ def is_replicate_turn(number: int, share: float) -> bool:
 
 
 def choose_replicate(
-    summaries: Sequence[CandidateSummary],
+    known: CandidateTable,
     pending: Collection[Candidate],
     bar: float,
     margin: float,
@@ -36,17 +36,14 @@ def choose_replicate(
     that is so already. Trainings that are ``pending`` count, without their results.
 
     Args:
-        summaries: what is known.
+        known: what is known.
         pending: the candidates of trials whose results may not be used yet, each as often as it is trained.
         bar: the accuracy to clear.
-        margin: see :func:`nasopt.records.shortfall`.
+        margin: see :func:`nasopt.candidates.shortfall`.
     """
-    if not summaries:
+    if not known.summaries:
         return None
-    runs = np.array([len(s.accuracies) for s in summaries])
-    trained = runs + np.array([s.n_failed for s in summaries])
-    means = np.array([s.val_accuracy for s in summaries])
-    sizes = np.array([s.n_params for s in summaries])
+    runs, trained, means, sizes = known.n_runs, known.n_trained, known.accuracies, known.sizes
     sure = sizes[(runs >= MIN_RUNS) & (means >= bar + margin / np.sqrt(runs))]
     cap = sure.min() if len(sure) else 2 * sizes.max()
     chances = ndtr((means - bar) / (max(margin, 1e-6) / np.sqrt(runs)))
@@ -57,7 +54,7 @@ def choose_replicate(
     for i in np.flatnonzero(promise > 0).tolist():
         if at_most[i] <= best:
             continue  # without hashing the candidate
-        candidate = summaries[i].candidate
+        candidate = known.summaries[i].candidate
         n = trained[i] + on_the_way[candidate]
         # A candidate with trainings on the way, or that failed, has less left to tell.
         if n < MAX_RUNS and promise[i] * runs[i] / n > best:

@@ -56,45 +56,53 @@ class StopRules:
         return 1 - (1 - curve[-1]) * left
 
 
-def learn_stop_rules(
-    records: Sequence[TrialRecord],
-    confidence: float,
-    front: Sequence[CandidateSummary] | None = None,
-) -> StopRules:
-    """The rules that ``records``, whose front may be given, teach at that confidence.
+class TeachingCurves:
+    """The curves that tell how much a training may still gain, taken in record by record.
 
     Dead networks are left out: they gain nothing and would make the rules bolder. So is what a rule could
-    have stopped.
+    have stopped. Only the longest curves count.
     """
-    curves = [
-        r.evaluation.curve
-        for r in records
-        if r.evaluation is not None
-        and r.state == "complete"
-        and r.duplicate_of is None
-        and not r.evaluation.dead
-        and (r.control or not r.rule.minimum)
-    ]
-    return StopRules(
-        error_shares(curves, 1 - confidence),
-        error_shares(curves, 0.5),
-        tuple(pareto_front(records) if front is None else front),
-    )
+
+    def __init__(self) -> None:
+        self._curves: list[Sequence[float]] = []
+        # Of the first of them, the error at the end as a share of that after every epoch: shape (n, n_epochs).
+        self._shares = np.zeros((0, 0))
+
+    def add(self, record: TrialRecord) -> None:
+        """Takes in one more record."""
+        if (
+            record.evaluation is None
+            or record.state != "complete"
+            or record.duplicate_of is not None
+            or record.evaluation.dead
+            or (record.rule.minimum and not record.control)
+        ):
+            return
+        curve = record.evaluation.curve
+        longest = len(self._curves[0]) if self._curves else 0
+        if len(curve) > longest:
+            self._curves, self._shares = [], np.zeros((0, len(curve)))
+        if len(curve) >= longest:
+            self._curves.append(curve)
+
+    def rules(self, rivals: Sequence[CandidateSummary], confidence: float) -> StopRules:
+        """The rules that they teach at that confidence, against ``rivals``; fewer than 20 curves teach nothing."""
+        if len(self._curves) < MIN_CURVES:
+            return StopRules(None, None, tuple(rivals))
+        errors = 1 - np.array(self._curves[len(self._shares) :])
+        if len(errors):
+            shares = errors[:, -1:] / np.maximum(errors, 1e-9)
+            self._shares = np.concatenate((self._shares, shares))
+        least, middling = np.quantile(self._shares, (1 - confidence, 0.5), axis=0)
+        return StopRules(least, middling, tuple(rivals))
 
 
-def error_shares(curves: Sequence[Sequence[float]], quantile: float) -> NDArray[np.float64] | None:
-    """That quantile of the error at the end as a share of the error after every epoch, shape ``(n_epochs,)``.
-
-    ``curves`` hold an accuracy an epoch; only the longest count. None if these are fewer than 20.
-    """
-    longest = max(map(len, curves), default=0)
-    errors = 1 - np.array([curve for curve in curves if len(curve) == longest])
-    if len(errors) < MIN_CURVES:
-        return None
-    quantiles: NDArray[np.float64] = np.quantile(
-        errors[:, -1:] / np.maximum(errors, 1e-9), quantile, axis=0
-    )
-    return quantiles
+def learn_stop_rules(records: Sequence[TrialRecord], confidence: float) -> StopRules:
+    """The rules that ``records``, and their front, teach at that confidence."""
+    curves = TeachingCurves()
+    for record in records:
+        curves.add(record)
+    return curves.rules(pareto_front(records), confidence)
 
 
 @dataclass(frozen=True, slots=True)
