@@ -1,3 +1,3 @@
-"""Finds the smallest convolutional network that still clears an accuracy bar, and proves it."""
+"""Searches for the smallest convolutional network that still clears an accuracy bar, and verifies it over seeds."""
 
 __version__ = "0.1.0"

@@ -2,7 +2,7 @@
 
 Each network is exported as a C header, compiled with ``cortex-m/`` around it and run in QEMU on test images of
 Fashion-MNIST; its logits are compared with PyTorch's. Without a file these are three networks of
-``docs/results.md``, trained here, each by its recipe and from one seed. QEMU counts instructions, it knows
+earlier searches, trained here, each by its recipe and from one seed. QEMU counts instructions, it knows
 no cycles: the figures compare networks and flags, and are no times.
 """
 

@@ -133,6 +133,18 @@ def test_train_prints_epochs_and_accuracies(nasopt, small_npz):
         assert seed["best_test_accuracy"] == max(epoch["accuracy"] for epoch in seed["curve"])
 
 
+@pytest.mark.parametrize("all_epochs", [False, True])
+def test_train_goes_through_all_epochs_when_asked(nasopt, small_npz, all_epochs):
+    flags = ["--all-epochs"] * all_epochs
+    # At this learning rate nothing is learned, so that early stopping ends it after the third epoch.
+    code, out, _ = nasopt(
+        "train", GENOME, "--data", small_npz, "--epochs", 5, "--lr", 1e-9, *flags, "--json"
+    )
+    assert code == 0
+    (seed,) = json.loads(out)["seeds"]
+    assert len(seed["curve"]) == (5 if all_epochs else 3)
+
+
 def test_the_main_job_from_search_to_weights(nasopt, study_file):
     code, out, err = nasopt("front", study_file)
     assert (code, out) == (2, "")

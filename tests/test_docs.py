@@ -1,5 +1,6 @@
 """The pages of ``docs/``: their blocks run, and the site builds."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,9 +8,12 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from nasopt.data import DataSource
+from nasopt.data import DataSource, load_test
+from nasopt.genome import Genome, ImageShape
+from nasopt.model import build_model, run_model, save_weights
 from nasopt.settings import StudyFile, read_study_file
 
 ROOT = Path(__file__).parents[1]
@@ -37,8 +41,27 @@ def test_the_tutorial_leads_from_a_data_set_to_a_c_header(tmp_path):
     assert (tmp_path / "runs" / "digits" / "report.html").exists()
 
 
+def test_a_network_is_loaded_in_python(tmp_path):
+    block = next(block for block in blocks("howto.md", "python") if "load_network" in block)
+    genome = Genome.parse("RC 4 3 relu;RC 8 3 relu;FL swish")
+    images = load_test(DataSource()).split.images[:5]
+    model = build_model(genome, ImageShape(*images.shape[1:]), 10)
+    metadata = {"genome": str(genome), "image": "1x28x28", "n_classes": "10"}
+    save_weights(model, tmp_path / "model.safetensors", metadata)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", block],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    logits = run_model(model, images.astype(np.float32) / np.float32(255))
+    assert json.loads(done.stdout) == logits.argmax(axis=1).tolist()
+
+
 def test_the_sampler_works_in_a_study_of_ones_own(tmp_path):
-    (block,) = blocks("howto.md", "python")
+    block = next(block for block in blocks("howto.md", "python") if "GenomeNSGAIISampler" in block)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", block],
         cwd=tmp_path,

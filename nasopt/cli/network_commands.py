@@ -1,7 +1,7 @@
 """The commands on one network or on the machine: train, describe, data, doctor."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated
 
@@ -35,6 +35,13 @@ def train(
             help="The accuracy to clear; only for the summary of several seeds.",
         ),
     ] = 0.75,
+    all_epochs: Annotated[
+        bool,
+        typer.Option(
+            "--all-epochs",
+            help="Never stop early, as searches and verifications do; without it the test loss decides.",
+        ),
+    ] = False,
     data: Annotated[
         str,
         typer.Option(
@@ -46,13 +53,15 @@ def train(
     ] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Train a genome by the reference recipe, with early stopping on the test loss."""
+    """Train a genome on all training images by the reference recipe, with early stopping on the test loss."""
     from nasopt.data import DataSource
     from nasopt.reference import summarize_seeds, train_reference
     from nasopt.training import EpochResult, Recipe, TrainingResult
 
     parsed = Genome.parse(genome)
     recipe = Recipe(lr=lr, lr_decay=lr_decay, epochs=epochs)
+    if all_epochs:
+        recipe = replace(recipe, patience=None)
     source = DataSource.parse(data)
 
     def show(number: int, result: EpochResult) -> None:
