@@ -49,7 +49,7 @@ def explain_choice(
     reasons = [
         f"Of {n_tried} distinct architectures trained, {n_smaller} of them at or below its size, it is {title} that won its race and held on test.",
         f"In its race, on validation, {race.n_above(verification.bar)} of {len(race.accuracies)} fresh seeds were above {verification.bar:.1%}, mean {race.mean:.2%} "
-        f"(at least {lower_bound(race.accuracies, spent.level):.2%}, with 95% confidence in all that this walk may race together).",
+        f"({_explain_bound(race, spent.level)}).",
         f"On test, trained on all training images, {verification.n_passed} of {n_tests} seeds were above the bar (with {100 * (1 - error):.3g}% confidence at "
         f"least {low:.0%} of all seeds{_opened(spent.n_tested)}), mean {verification.mean:.2%}, standard deviation {verification.sd:.2%}, "
         f"lowest {min(verification.accuracies):.2%}.{_explain_test_error(verification)}",
@@ -75,6 +75,13 @@ def _opened(n_tested: int) -> str:
         if n_tested == 1
         else f"; it is network {n_tested} of those that this walk opened on test"
     )
+
+
+def _explain_bound(race: Race, level: float) -> str:
+    if len(set(race.accuracies)) == 1:  # Student's t would call it exact
+        return "all seeds alike, so that the spread of others is not known"
+    bound = lower_bound(race.accuracies, level)
+    return f"at least {bound:.2%}, with 95% confidence in all that this walk may race together"
 
 
 def _explain_test_error(verification: Verification) -> str:

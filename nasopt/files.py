@@ -10,7 +10,10 @@ from nasopt.errors import OutputError
 
 def beside(database: Path, name: str) -> Path:
     """Where a result of the study in ``database`` lies: beside it, named after it unless it is the usual ``study.db``."""
-    return database.with_name(name if database.stem == "study" else f"{database.stem}-{name}")
+    if database.name == "study.db":
+        return database.with_name(name)
+    stem = database.stem if database.suffix == ".db" else database.name
+    return database.with_name(f"{stem}-{name}")
 
 
 def write_whole(

@@ -4,7 +4,8 @@ The first line holds the limits, the study and the stop rule; each further one a
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ class FloorLog:
             {"limits": asdict(limits), "study": dict(study), "stop_below": rule.minimum}
         ]
         self.limits = _limits(rows[0], path)
-        self.rule = StopRule(tuple(rows[0]["stop_below"]))
+        with _known_form(path):
+            self.rule = StopRule(tuple(rows[0]["stop_below"]))
         if self.limits != limits:
             raise StudyError(
                 f"{path} holds a floor within other limits ({self.limits}, asked for were {limits}); "
@@ -79,7 +81,8 @@ class FloorLog:
                     f"{path} holds a floor of another study ({name} was {then!r}, is {now!r} now); move the file away to begin anew"
                 )
         for row in rows[1:]:
-            self._take(row)
+            with _known_form(path):
+                self._take(row)
         # Whole again: what a killed process left half written would spoil the next line.
         write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
@@ -127,10 +130,17 @@ def read_limits(path: Path) -> FloorLimits | None:
 
 
 def _limits(head: dict[str, Any], path: Path) -> FloorLimits:
-    try:
+    with _known_form(path):
         limits = head["limits"]
         tuples = {name: tuple(limits[name]) for name in ("activations", "filters", "kernel")}
         return FloorLimits(**limits | tuples)
+
+
+@contextmanager
+def _known_form(path: Path) -> Iterator[None]:
+    """Turns what a row of another form leads to into a StudyError."""
+    try:
+        yield
     except (KeyError, TypeError) as error:
         raise StudyError(
             f"{path} is not a floor of this version of nasopt ({error!r}); move the file away and run the same command again"

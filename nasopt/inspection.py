@@ -25,12 +25,13 @@ def inspect_chosen(
     if chosen is None or not weights.exists():
         return None
     network = load_network(weights)
-    if network.genome != chosen.candidate.genome:
+    candidate, seed = chosen.candidate, chosen.first_passed.seed
+    wanted = (candidate.genome, repr(candidate.lr), repr(candidate.lr_decay), str(seed))
+    told = [network.metadata.get(key) for key in ("lr", "lr_decay", "seed")]
+    if (network.genome, *told) != wanted:
         return None  # of an earlier choice; the next 'nasopt verify' writes the new one
     names = class_names(source.identity(), network.n_classes)
-    return inspect_model(
-        network.model, load_test(source).split, names, int(network.metadata["seed"])
-    )
+    return inspect_model(network.model, load_test(source).split, names, seed)
 
 
 def inspect_model(model: nn.Module, test: Split, names: tuple[str, ...], seed: int) -> Inspection:

@@ -205,10 +205,15 @@ class Verification:
 
     @property
     def test_error(self) -> float | None:
-        """The standard error that a test set of this size leaves in an accuracy like the mean; a binomial's."""
+        """The standard error that a test set of this size leaves in an accuracy like the mean; a binomial's.
+
+        Two images more that are right, and two that are wrong, keep it above 0 where all are right: Agresti and Coull (1998).
+        """
         if not self.n_images:
             return None
-        return math.sqrt(self.mean * (1 - self.mean) / self.n_images)
+        n_images = self.n_images + 4
+        share = (self.mean * self.n_images + 2) / n_images
+        return math.sqrt(share * (1 - share) / n_images)
 
     @property
     def n_passed(self) -> int:

@@ -173,7 +173,7 @@ class StudyFile(_Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     bar: float = Field(gt=0, lt=1)
     seed: int = Field(default=1, ge=0, lt=2**63)
-    data: str = "fashion-mnist"
+    data: str = Field(default="fashion-mnist", min_length=1)
     space: SpaceSettings = SpaceSettings()
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = SearchSettings()

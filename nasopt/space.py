@@ -5,6 +5,7 @@ The parameters are conditional. ``depth`` comes first, then for each layer ``i``
 A parameter that leaves no choice (a type forced by the two reductions, a fixed learning rate) does not exist.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -82,8 +83,11 @@ class SearchSpace:
                 f"space.kernel ends at {self.kernel[1]}; the largest kernel is {MAX_KERNEL}"
             )
         for name in ("lr", "lr_decay"):
-            if getattr(self, name)[0] <= 0:
-                raise SettingsError(f"space.{name} must be above 0: it is sampled on a log scale")
+            low, high = getattr(self, name)
+            if not 0 < low <= high < math.inf:  # not a number is refused too
+                raise SettingsError(
+                    f"space.{name} must be above 0 and finite: it is sampled on a log scale (found [{low}, {high}])"
+                )
         for name in ("activations", "final_activations"):
             chosen = getattr(self, name)
             unknown = [a for a in chosen if a not in ACTIVATIONS]

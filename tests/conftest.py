@@ -58,6 +58,7 @@ def trained_file(small, tmp_path_factory):
     metadata |= {
         "pixels": "uint8",
         "lr": "0.03",
+        "lr_decay": "0.05",
         "seed": "1",
         "test_accuracy": repr(result.last.accuracy),
     }

@@ -1,9 +1,11 @@
 """The command line, with real training on a small part of Fashion-MNIST."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import optuna
 import pytest
@@ -63,6 +65,20 @@ def test_describe_loads_neither_torch_nor_optuna():
         (["train", GENOME, "--bar", "0"], "error: --bar must be above 0 and below 1 (found 0)"),
         (["verify", "a.toml", "--bar", "1"], "error: --bar must be above 0 and below 1 (found 1)"),
         (["search", "absent.toml"], "error: there is no study file absent.toml"),
+        (
+            ["search", "studies/fashion-mnist.toml", "--budget", ""],
+            "error: --budget: '' is not a duration",
+        ),
+        (
+            ["search", "absent.toml", "--database", ""],
+            "error: --database wants a file, not the folder '.'",
+        ),
+        (
+            ["search", "absent.toml", "--database", "tests"],
+            "error: --database wants a file, not the folder 'tests'",
+        ),
+        (["status", "studies/fashion-mnist.toml", "--data", ""], "error: unknown data source ''"),
+        (["data", "x" * 5000], "File name too long; mend that and run the same command again"),
         (["nonsense"], "No such command"),
         (["search", "--budgt", "3m"], "No such option"),
         (["describe"], "Missing argument"),
@@ -76,6 +92,21 @@ def test_bad_input_is_one_clear_line_and_code_2(nasopt, words, message):
     assert "Traceback" not in err
     if message.startswith("error"):
         assert len(err.splitlines()) == 1
+
+
+def test_a_reader_that_has_seen_enough_and_a_full_disk_are_no_bugs():
+    words = [*PROGRAM, "describe", GENOME]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert "bug" not in done.stderr
+    assert "No space left on device" in done.stderr
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*words, "--json"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_debug_shows_the_traceback_wherever_it_stands(nasopt):

@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +236,21 @@ def test_axes_and_types_of_own_images(tmp_path, shape, expected, dtype):
         ({"y_test": np.full(20, 9)}, r"y_test has label 9, y_train only up to 3"),
         ({"x_test": np.zeros((0, 8, 9, 3), np.uint8), "y_test": np.zeros(0, int)}, r"no images"),
         (
+            {"x_train": np.zeros((60, 8, 9, 3))},
+            r"x_train is stored as float64 and x_test as uint8",
+        ),
+        (
+            {
+                "x_train": np.zeros((60, 8, 0, 3), np.uint8),
+                "x_test": np.zeros((20, 8, 0, 3), np.uint8),
+            },
+            r"images have the shape 3x8x0 .*, without a pixel",
+        ),
+        (
+            {"y_train": np.zeros(60, int), "y_test": np.zeros(20, int)},
+            r"all labels of y_train are the same",
+        ),
+        (
             {"y_train": np.r_[np.zeros(58, int), 1, 1], "y_test": np.zeros(20, int)},
             r"class 1 has only 2 training images",
         ),
@@ -252,6 +268,11 @@ def test_files_that_are_no_npz(tmp_path):
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(DataError, match="not a readable .npz"):
         read_npz(tmp_path / "text.npz")
+    with zipfile.ZipFile(tmp_path / "header.npz", "w") as archive:
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': (       ")
+    with pytest.raises(DataError, match="not a readable .npz"):
+        read_npz(tmp_path / "header.npz")
     path = write(tmp_path / "cut.npz")
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(DataError, match="not a readable .npz"):

@@ -1,9 +1,22 @@
 import errno
+from pathlib import Path
 
 import pytest
 
 from nasopt.errors import OutputError
-from nasopt.files import write_whole
+from nasopt.files import beside, write_whole
+
+
+def test_results_of_two_databases_in_one_folder_have_names_of_their_own():
+    names = ("study.db", "study.sqlite", "study", "a.db", "a.sqlite")
+    paths = [beside(Path("runs") / name, "report.html") for name in names]
+    assert [str(path) for path in paths[:4]] == [
+        "runs/report.html",
+        "runs/study.sqlite-report.html",
+        "runs/study-report.html",
+        "runs/a-report.html",
+    ]
+    assert len(set(paths)) == len(paths)
 
 
 def test_a_file_is_written_with_its_folder(tmp_path):

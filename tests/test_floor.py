@@ -112,6 +112,10 @@ def test_limits_and_rule_are_those_it_was_begun_with(tmp_path):
         StudyError, match=r"of another study \(bar was 0.75, is 0.8 now\); move the file away"
     ):
         FloorLog(path, LIMITS, STUDY | {"bar": 0.8}, RULE)
+    with path.open("a") as file:
+        file.write('{"foo": 1}\n')
+    with pytest.raises(StudyError, match="not a floor of this version .* move the file away"):
+        FloorLog(path, LIMITS, STUDY, RULE)
     path.write_text('{"limits": {"below": 900}, "stop_below": []}\n')
     with pytest.raises(StudyError, match="not a floor of this version .* move the file away"):
         read_limits(path)

@@ -7,14 +7,18 @@ import pytest
 from nasopt.data import DataSource, class_names, load_test
 from nasopt.inspection import inspect_chosen, inspect_model, to_pixels
 from nasopt.model import load_network, predict_probabilities, read_metadata
-from nasopt.records import Candidate, Verification
+from nasopt.records import Candidate, SeedResult, Verification
 
 
 def chosen_of(path):
     from nasopt.genome import Genome
 
     genome = Genome.parse(read_metadata(path)["genome"])
-    return Verification(1, Candidate(genome, 0.03, 0.1), 900, 0.2, ())
+    seeds = (
+        SeedResult(0, 7, 0.1, 0.1, 0.1, dead=True),
+        SeedResult(1, 1, 0.6, 0.6, 0.6, dead=False),
+    )
+    return Verification(1, Candidate(genome, 0.03, 0.05), 900, 0.2, seeds)
 
 
 def test_mistakes_are_counted_and_the_worst_come_first(trained_file, small_npz):
@@ -43,8 +47,11 @@ def test_only_the_weights_of_the_chosen_network_are_inspected(trained_file, smal
     assert inspect_chosen(Path("missing.safetensors"), source, chosen) is None
     layers = (replace(chosen.candidate.genome.layers[0], filters=9),)
     other = replace(chosen.candidate.genome, layers=layers + chosen.candidate.genome.layers[1:])
-    changed = replace(chosen, candidate=replace(chosen.candidate, genome=other))
-    assert inspect_chosen(trained_file, source, changed) is None
+    for change in ({"genome": other}, {"lr": 0.02}, {"lr_decay": 0.1}):
+        changed = replace(chosen, candidate=replace(chosen.candidate, **change))
+        assert inspect_chosen(trained_file, source, changed) is None
+    other_seed = replace(chosen, seeds=(replace(chosen.seeds[1], seed=3),))
+    assert inspect_chosen(trained_file, source, other_seed) is None
 
 
 @pytest.mark.parametrize(("channels", "shape"), [(1, (4, 5)), (2, (4, 5)), (3, (4, 5, 3))])

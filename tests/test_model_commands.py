@@ -117,3 +117,5 @@ def test_predict_without_images_says_what_to_give(nasopt, trained_file):
     code, out, err = nasopt("predict", trained_file)
     assert (code, out) == (2, "")
     assert "give at least one image, or --test N" in err
+    code, _, err = nasopt("predict", trained_file, "boot.png", "--data", "absent.npz")
+    assert (code, "give --test N too, or leave it out" in err) == (2, True)

@@ -163,6 +163,8 @@ def test_a_bright_background_is_never_inverted_but_said(trained_file, tmp_path):
     assert "has a bright background, Fashion-MNIST's is black: try --invert" in plain.notes
     assert inverted.notes == ("inverted",)
     assert plain.probabilities != inverted.probabilities
+    (wrongly,) = predict_files(network, [save_png(tmp_path / "b.png", 255 - array)], invert=True)
+    assert wrongly.notes[-1].endswith("black: leave --invert out")
     assert inverted.class_number == predict_test(network, 1, None)[0].class_number
 
 

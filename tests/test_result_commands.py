@@ -39,6 +39,10 @@ def test_the_floor_is_trained_and_resumed(nasopt, study_file):
     assert code == 1
     assert "3 trained from one seed" in out
     assert "not complete; run the same command again to go on" in out
+    rest = json.loads(nasopt(*words, "--json", "--trainings", 1)[1])["n_genomes"] - 4
+    floor = json.loads(nasopt(*words, "--json", "--trainings", rest)[1])
+    assert floor["n_trained"] == floor["n_genomes"]
+    assert (floor["races"], floor["complete"]) == ([], False)  # no more than was asked for
     code, out, _ = nasopt(*words, "--json")
     floor = json.loads(out)
     assert floor["complete"]
@@ -48,6 +52,8 @@ def test_the_floor_is_trained_and_resumed(nasopt, study_file):
     rows = [json.loads(line) for line in log.read_text().splitlines()[1:]]
     genomes = [row["genome"] for row in rows if "genome" in row]
     assert len(set(genomes)) == len(genomes) == floor["n_genomes"]
+    twice = ("--activation", "swish", "--activation", "swish")
+    assert json.loads(nasopt(*words, *twice, "--json")[1]) == floor
     code, _, err = nasopt(*words, "--activation", "softmax")
     assert code == 2
     assert "'softmax' is not what the study has for both convolutions and final layers" in err

@@ -63,6 +63,7 @@ def test_a_number_fixes_a_range(tmp_path):
         (MINIMAL + "[space]\nkernel = [1]", r"space.kernel wants two numbers; write \[low, high\]"),
         (MINIMAL + "[space]\nfilters = ['a', 3]", r"space.filters.0: .*integer"),
         (MINIMAL + "[training]\nepochs = 0", r"training.epochs: .*greater than or equal to 1"),
+        (MINIMAL + "data = ''", r"data: .*at least 1 character"),
         ("name = ", r"is not valid TOML: "),
     ],
 )  # fmt: skip
@@ -78,6 +79,15 @@ def test_an_impossible_space_is_refused(tmp_path):
         settings.plan(DataSource())
     with pytest.raises(SettingsError, match=f"study.toml: {message}"):
         open_context(tmp_path / "study.toml")
+
+
+@pytest.mark.parametrize(
+    "text", ["lr = [0.001, inf]", "lr = nan", "lr_decay = [nan, 1.0]", "lr = 0"]
+)
+def test_a_learning_rate_is_a_finite_number_above_0(tmp_path, text):
+    settings = read(tmp_path, MINIMAL + f"[space]\n{text}\n")
+    with pytest.raises(SettingsError, match=r"space.lr\w* must be above 0 and finite"):
+        settings.plan(DataSource())
 
 
 START = '[[search.start]]\ngenome = "RC 1 2 relu;RC 1 2 relu;FL relu;"\n'

@@ -7,7 +7,7 @@ import pytest
 
 from nasopt.records import TO_THE_END, Evaluation, StopRule
 from nasopt.search.driver import Limits, SearchDriver
-from nasopt.search.stopping import is_control, judge_stopping, learn_stop_rules
+from nasopt.search.stopping import TeachingCurves, is_control, judge_stopping, learn_stop_rules
 from nasopt.search.study import open_study, read_records, working_copy
 from tests.conftest import make_record
 
@@ -70,6 +70,27 @@ def test_a_bolder_confidence_stops_more():
     minimum = [learn_stop_rules(records, c).rule(1000).minimum[0] for c in (0.99, 0.95, 0.7)]
     assert minimum == sorted(minimum)
     assert minimum[0] < minimum[-1]
+
+
+@pytest.mark.parametrize(("n_curves", "confidence"), [(99, 0.99), (200, 0.95), (60, 0.9)])
+def test_a_rule_to_reach_an_accuracy_seldom_stops_what_would_reach_it(n_curves, confidence):
+    rng = np.random.default_rng(0)
+
+    def records(n):
+        """Curves whose errors fall from epoch to epoch by noisy steps, to an end that varies."""
+        steps = rng.normal(0.15, 0.08, (n, 10)).cumsum(axis=1)
+        errors = 0.26 * np.exp(steps - steps[:, -1:])[:, ::-1] * rng.uniform(0.9, 1.1, (n, 1))
+        return [trained(i, 1000, tuple(1 - e)) for i, e in enumerate(errors)]
+
+    stopped = []
+    for _ in range(40):
+        further = [r.evaluation.curve for r in records(100)]
+        curves = TeachingCurves(records(n_curves))
+        for curve in further:
+            rule = curves.rule_to_reach(curve[-1], confidence)
+            stopped.append(any(rule.should_stop(i, a) for i, a in enumerate(curve, start=1)))
+    assert 0 < np.mean(stopped) < 1.5 * (1 - confidence)
+    assert TeachingCurves(records(8)).rule_to_reach(0.75, 0.9) == TO_THE_END
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 from nasopt.errors import StudyError, StudyLockedError
 from nasopt.search.archive import open_connection, read_trials
 from nasopt.search.driver import Limits, SearchDriver
-from nasopt.search.storage import database_errors, driver_lock, open_storage
+from nasopt.search.storage import database_errors, driver_lock, open_storage, storage_url
 from nasopt.search.study import (
     open_study,
     working_copy,
@@ -134,6 +134,15 @@ def test_a_study_of_another_optuna_is_refused(plan, database):
     del study
     with pytest.raises(StudyError, match="written by another version of Optuna"):
         open_study(plan, database, create=True)
+
+
+@pytest.mark.parametrize("folder", ["what?", "a%20b", "a#b", "{x}", "a b"])
+def test_a_folder_may_have_any_name(plan, tmp_path, folder):
+    database = tmp_path / folder / "study.db"
+    open_study(plan, database, create=True).add_trial(optuna.create_trial(values=[0.5, 900.0]))
+    assert len(open_study(plan, database, create=False).trials) == 1
+    assert len(optuna.load_study(study_name=plan.name, storage=storage_url(database)).trials) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {folder}
 
 
 def test_files_that_are_no_study(plan, tmp_path):

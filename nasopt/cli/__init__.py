@@ -34,7 +34,7 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
 
 app = typer.Typer(
     name="nasopt",
-    help="Finds the smallest convolutional network that still clears an accuracy bar.",
+    help="Searches for the smallest convolutional network that still clears an accuracy bar.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -78,6 +78,11 @@ def main() -> None:
         code = _fail(error, str(error), debug=debug)
     except _InterruptedError as error:
         _leave_at_once(str(error))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        where = "" if error.filename is None else f"{error.filename}: "
+        message = f"{where}{reason}; mend that and run the same command again"
+        code = _fail(error, message, debug=debug)
     except Exception as error:
         # Typer's errors of usage are click's, or those of the copy of click in newer versions.
         if hasattr(error, "show") and hasattr(error, "exit_code"):

@@ -72,9 +72,11 @@ def predict(
         raise SettingsError(
             "--test takes the test images as they are; leave out IMAGE and --invert, or --test"
         )
+    if test is None and data is not None:
+        raise SettingsError("--data is where test images lie; give --test N too, or leave it out")
     network = load_network(_weights(model, database))
     if test is not None:
-        source = data if data or model.suffix != ".toml" else _data(model, database)
+        source = data if data is not None or model.suffix != ".toml" else _data(model, database)
         predictions = predict_test(network, test, source)
     else:
         predictions = predict_files(network, images or [], invert=invert)

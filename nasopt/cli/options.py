@@ -14,7 +14,9 @@ NOTHING_FOUND, BAD_INPUT, INTERRUPTED = 1, 2, 130
 DEFAULT_STUDY = Path("studies/fashion-mnist.toml")
 
 # Without markup: a path may hold what looks like it.
-out = Console(soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else 200)
+out = Console(
+    soft_wrap=True, markup=False, width=None if sys.stdout and sys.stdout.isatty() else 200
+)
 err = Console(stderr=True, soft_wrap=True, markup=False)
 
 Study = Annotated[Path, typer.Argument(help="The study's TOML file.")]
@@ -22,9 +24,27 @@ GenomeText = Annotated[
     str, typer.Argument(metavar="GENOME", help="For example 'RC 4 3 relu;RC 8 3 relu;FL swish'.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def _check_database(database: Path | None) -> Path | None:
+    """``database`` as it was given on the command line, if it was.
+
+    Raises:
+        SettingsError: if it is no name of a file.
+    """
+    if database is not None and (not database.name or database.is_dir()):
+        raise SettingsError(
+            f"--database wants a file, not the folder '{database}'; give the path of the SQLite file, or leave it out"
+        )
+    return database
+
+
 Database = Annotated[
     Path | None,
-    typer.Option(help="The SQLite file, instead of runs/<name>/study.db beside the study file."),
+    typer.Option(
+        callback=_check_database,
+        help="The SQLite file, instead of runs/<name>/study.db beside the study file.",
+    ),
 ]
 Data = Annotated[
     str | None,

@@ -104,14 +104,22 @@ def floor(
     lr: Annotated[
         float | None,
         typer.Option(
-            help="The learning rate; if not given, that of the smallest network above the bar."
+            help="The learning rate; if not given, that of the floor so far, or of the smallest network above the bar."
         ),
     ] = None,
     lr_decay: Annotated[
         float | None,
-        typer.Option(help="Its decay; if not given, that of the smallest network above the bar."),
+        typer.Option(
+            help="Its decay; if not given, that of the floor so far, or of the smallest network above the bar."
+        ),
     ] = None,
-    trainings: Annotated[int | None, typer.Option(min=1, help="At most so many now.")] = None,
+    trainings: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Train at most so many genomes now; races come when none is left to train.",
+        ),
+    ] = None,
     workers: Workers = None,
     ray: Ray = None,
     database: Database = None,

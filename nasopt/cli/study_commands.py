@@ -57,12 +57,12 @@ def search(
     context = workflow.open_context(study, database=database, data=data)
     chosen = context.settings.search
     try:
-        seconds = parse_duration(budget) if budget else None
+        seconds = None if budget is None else parse_duration(budget)
     except ValueError as error:
         raise SettingsError(f"--budget: {error}") from error
     # What is asked for is not cut short by the limits of the study file.
     asked = Limits(seconds, trials)
-    limits = asked if budget or trials else Limits(chosen.budget, chosen.max_trials)
+    limits = asked if asked != Limits() else Limits(chosen.budget, chosen.max_trials)
     with _stop_on_signal() as stop, SearchDisplay(err, limits, quiet=quiet or as_json) as display:
         outcome = workflow.run_search(
             context, limits, workflow.Pool(workers, ray), stop, display.update

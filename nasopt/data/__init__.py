@@ -65,7 +65,7 @@ class DataSource:
                 )
             return cls(Path(folder)) if folder else cls()
         path = Path(text)
-        if path.suffix == ".npz" or path.is_dir():
+        if text and (path.suffix == ".npz" or path.is_dir()):
             return cls(path)
         raise DataError(
             f"unknown data source {text!r}; give {FASHION_MNIST!r}, a folder with Fashion-MNIST's files, or an .npz file"

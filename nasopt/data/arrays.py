@@ -34,6 +34,10 @@ class Split:
                 f"images must be uint8 or float32 of shape (n, channels, height, width), "
                 f"not {self.images.dtype} of shape {self.images.shape}"
             )
+        if 0 in self.images.shape[1:]:
+            raise DataError(
+                f"images have the shape {self.shape} (channels x height x width), without a pixel; give at least one"
+            )
         if self.labels.shape != (len(self.images),):
             raise DataError(
                 f"{len(self.images)} images need as many labels, got labels of shape {self.labels.shape}"

@@ -1,5 +1,8 @@
 """Data that users bring: one ``.npz`` file with ``x_train, y_train, x_test, y_test``."""
 
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,10 +15,12 @@ from nasopt.errors import DataError
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 CHANNELS = (1, 3, 4)
-# What numpy, zipfile and zlib raise for files that are cut off, damaged, or of another kind.
+# What numpy, zipfile, zlib and Pillow raise for files that are cut off, damaged, or of another kind.
 UNREADABLE = (
     *(OSError, ValueError, EOFError, AttributeError, TypeError, NotImplementedError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(SyntaxError, tokenize.TokenError, RuntimeError),  # a malformed header; a password
+    *(struct.error, IndexError),  # a picture's chunk that is too short
 )
 
 
@@ -45,6 +50,11 @@ def read_npz(path: Path) -> tuple[Split, Split]:
         ) from error
     train = Split(_images("x_train", x_train), _labels("y_train", y_train))
     test = Split(_images("x_test", x_test), _labels("y_test", y_test))
+    if train.images.dtype != test.images.dtype:
+        raise DataError(
+            f"x_train is stored as {x_train.dtype} and x_test as {x_test.dtype}: whole numbers are divided by 255, fractional ones are "
+            "not, so the two would differ in scale; store both alike"
+        )
     if train.shape != test.shape:
         raise DataError(
             f"x_train has images of {train.shape}, x_test of {test.shape}; they must agree"
@@ -54,6 +64,8 @@ def read_npz(path: Path) -> tuple[Split, Split]:
             f"y_test has label {test.labels.max()}, y_train only up to {train.labels.max()}; every class needs training images"
         )
     classes = np.unique(train.labels)
+    if len(classes) == 1:
+        raise DataError("all labels of y_train are the same; there must be two classes or more")
     absent = np.flatnonzero(classes != np.arange(len(classes)))
     if len(absent):
         raise DataError(

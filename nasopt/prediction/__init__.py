@@ -55,7 +55,7 @@ def predict_files(
     pixels = network.metadata.get("pixels", "uint8")
     inputs = [read_image(path, network.image, pixels=pixels, invert=invert) for path in paths]
     if network.metadata.get("data") == FASHION_MNIST:
-        inputs = warn_of_bright_backgrounds(inputs)
+        inputs = warn_of_bright_backgrounds(inputs, inverted=invert)
     return _predict(network, inputs, [None] * len(inputs))
 
 
@@ -75,7 +75,7 @@ def predict_test(network: SavedNetwork, n_images: int, source: str | None) -> li
         raise DataError(
             f"the network was trained on {trained_on or 'data that its file does not name'}; say with --data where they lie"
         )
-    parsed = DataSource.parse(source or FASHION_MNIST)
+    parsed = DataSource.parse(FASHION_MNIST if source is None else source)
     if trained_on is not None and parsed.identity() != trained_on:
         raise DataError(
             f"the network was trained on {trained_on}, but these are {parsed.identity()}; name the same data with --data"

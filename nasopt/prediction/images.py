@@ -68,7 +68,7 @@ def _read_picture(path: Path) -> Image.Image:
             return ImageOps.exif_transpose(file)
     except FileNotFoundError as error:
         raise DataError(f"there is no image {path}; check the path") from error
-    except (*UNREADABLE, SyntaxError, Image.DecompressionBombError) as error:
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path} is not a readable picture ({error}); give a PNG, a JPEG or an .npy file"
         ) from error
@@ -163,9 +163,12 @@ def _from_picture(path: Path, picture: Image.Image, shape: ImageShape) -> ModelI
     return ModelInput(str(path), values, tuple(notes))
 
 
-def warn_of_bright_backgrounds(images: Sequence[ModelInput]) -> list[ModelInput]:
+def warn_of_bright_backgrounds(
+    images: Sequence[ModelInput], *, inverted: bool
+) -> list[ModelInput]:
     """The images, with a note on those whose border is brighter than grey, as Fashion-MNIST's never is."""
-    advice = "has a bright background, Fashion-MNIST's is black: try --invert"
+    change = "leave --invert out" if inverted else "try --invert"
+    advice = f"has a bright background, Fashion-MNIST's is black: {change}"
     return [
         ModelInput(image.name, image.values, (*image.notes, advice))
         if _is_bright(image)

@@ -63,10 +63,12 @@ class TeachingCurves:
     have stopped. Only the longest curves count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, records: Sequence[TrialRecord] = ()) -> None:
+        """Begins with ``records``."""
         self._curves: list[Sequence[float]] = []
-        # Of the first of them, the error at the end as a share of that after every epoch: shape (n, n_epochs).
-        self._shares = np.zeros((0, 0))
+        self._shares = np.zeros((0, 0))  # of the first of them
+        for record in records:
+            self.add(record)
 
     def add(self, record: TrialRecord) -> None:
         """Takes in one more record."""
@@ -89,20 +91,38 @@ class TeachingCurves:
         """The rules that they teach at that confidence, against ``rivals``; fewer than 20 curves teach nothing."""
         if len(self._curves) < MIN_CURVES:
             return StopRules(None, None, tuple(rivals))
+        least, middling = np.quantile(self._known_shares(), (1 - confidence, 0.5), axis=0)
+        return StopRules(least, middling, tuple(rivals))
+
+    def _known_shares(self) -> NDArray[np.float64]:
+        """The error at the end as a share of that after every epoch, of all curves: shape ``(n, n_epochs)``."""
         errors = 1 - np.array(self._curves[len(self._shares) :])
         if len(errors):
             shares = errors[:, -1:] / np.maximum(errors, 1e-9)
             self._shares = np.concatenate((self._shares, shares))
-        least, middling = np.quantile(self._shares, (1 - confidence, 0.5), axis=0)
-        return StopRules(least, middling, tuple(rivals))
+        return self._shares
+
+    def rule_to_reach(self, accuracy: float, confidence: float) -> StopRule:
+        """The rule that stops what would not come to ``accuracy``, wrongly at most once in ``1 / (1 - confidence)`` trainings.
+
+        Other than :meth:`rules`, whose confidence is that of every epoch alone, it counts all epochs together: the least
+        shares lie at every epoch equally many standard deviations below the mean of the logarithms, so many that a
+        further curve falls below any of them as rarely as that (split conformal prediction, Vovk et al., 2005). Fewer
+        curves than can tell so stop nothing.
+        """
+        n_below = int((1 - confidence) * (len(self._curves) + 1) + 1e-9)
+        if not n_below:
+            return TO_THE_END
+        logs = np.log(np.maximum(self._known_shares(), 1e-9))
+        mean, sd = logs.mean(axis=0), logs.std(axis=0)
+        deviations = (logs - mean) / np.where(sd > 0, sd, 1.0)
+        least = np.sort(deviations.min(axis=1))[n_below - 1]
+        return StopRules(np.exp(mean + least * sd), None, ()).rule_to_reach(accuracy)
 
 
 def learn_stop_rules(records: Sequence[TrialRecord], confidence: float) -> StopRules:
     """The rules that ``records``, and their front, teach at that confidence."""
-    curves = TeachingCurves()
-    for record in records:
-        curves.add(record)
-    return curves.rules(pareto_front(records), confidence)
+    return TeachingCurves(records).rules(pareto_front(records), confidence)
 
 
 @dataclass(frozen=True, slots=True)

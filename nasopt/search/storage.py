@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import filelock
 import optuna
@@ -25,7 +26,8 @@ PRAGMAS = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL")
 
 def storage_url(path: Path) -> str:
     """The SQLAlchemy URL of the SQLite file at ``path``, as optuna-dashboard takes it too."""
-    return f"sqlite:///{path}"
+    # Quoted: '?' and '%' mean something in a URL, and '{' in Optuna's.
+    return f"sqlite:///{quote(str(path))}"
 
 
 @contextmanager

@@ -148,5 +148,5 @@ def make_dashboard(database: Path, host: str, port: int) -> WSGIServer:
         )
     except OSError as error:
         raise StudyError(
-            f"cannot listen on port {port} of {host} ({error.strerror}); choose another with --port"
+            f"cannot listen on port {port} of {host} ({error.strerror}); choose another with --port, or with --host"
         ) from error

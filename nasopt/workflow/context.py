@@ -88,10 +88,10 @@ def open_context(
         DataError: if the data source is.
     """
     settings = read_study_file(study_file)
-    text = data or settings.data
+    text = settings.data if data is None else data
     if data is None and text != FASHION_MNIST:
         text = str(study_file.parent / text)  # relative to the study file
-    if text != FASHION_MNIST and Path(text).exists():
+    if text and text != FASHION_MNIST and Path(text).exists():
         text = str(Path(text).resolve())  # workers may live in another folder
     source = DataSource.parse(text)
     database = database or run_folder(study_file, settings) / "study.db"

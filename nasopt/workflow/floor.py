@@ -12,12 +12,12 @@ from nasopt.files import beside
 from nasopt.floor import Floor, FloorWork, race_floor, train_floor
 from nasopt.floor_log import FloorLimits, FloorLog, read_limits
 from nasopt.search.progress import summarize
-from nasopt.search.stopping import learn_stop_rules
+from nasopt.search.stopping import TeachingCurves
 from nasopt.search.storage import driver_lock
 from nasopt.training import Recipe
 from nasopt.workflow.context import Pool, StudyContext, workers
 
-CONFIDENCE = 0.99  # of what is stopped as hopeless
+CONFIDENCE = 0.99  # that a network which would end above the gate is not stopped
 
 
 def floor_limits(
@@ -49,7 +49,7 @@ def floor_limits(
             f"give --below {space.max_params + 1} or less"
         )
     usual_names = tuple(name for name in space.activations if name in space.final_activations)
-    names = usual_names if activations is None else activations
+    names = usual_names if activations is None else tuple(dict.fromkeys(activations))
     strange = [name for name in names if name not in usual_names]
     if strange or not names:
         raise SettingsError(
@@ -82,7 +82,9 @@ def run_floor(
     n_trainings: int | None,
     on_entry: Callable[[int, int], None],
 ) -> Floor:
-    """Trains and races all genomes within ``limits``, or the next ``n_trainings`` of them; goes on where it was.
+    """Trains all genomes within ``limits``, or the next ``n_trainings`` of them; goes on where it was.
+
+    Races begin in a run that has trainings to spare.
 
     ``on_entry`` is called after every training, with how many genomes are trained, of how many.
 
@@ -96,7 +98,7 @@ def run_floor(
     below, depth, activations = limits.below, limits.max_depth, limits.activations
     genomes = list(enumerate_genomes(space, below, depth, activations))
     gate = rule.bar - rule.margin
-    stop_rule = learn_stop_rules(records, CONFIDENCE).rule_to_reach(gate)
+    stop_rule = TeachingCurves(records).rule_to_reach(gate, CONFIDENCE)
     engine = context.settings.training.engine
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
     load_train_val(context.source)
@@ -104,10 +106,12 @@ def run_floor(
     with driver_lock(path), workers(engine, pool) as (executor, n_workers):
         log = FloorLog(path, limits, context.plan.identity, stop_rule)
         work = FloorWork(evaluator, executor, n_workers, context.plan.seed, space.n_params)
+        n_done = 0
         for _ in train_floor(genomes, log, work, n_trainings):
+            n_done += 1
             on_entry(len(log.entries), len(genomes))
         floor = Floor(limits, rule.bar, gate, len(genomes), tuple(log.entries))
-        if len(floor.entries) < floor.n_genomes:
+        if len(floor.entries) < floor.n_genomes or n_done == n_trainings:
             return floor
         return replace(floor, races=race_floor(floor, log, rule.race(1), work))
 

@@ -61,12 +61,13 @@ def run_selection(
         write_rule(study, {"bar": rule.bar, "order": rule.order, "under": rule.under})
         records = read_database(context.database, context.plan.space)
         selection = select_network(records, rule, walk.race, walk.verify)
-        document = json.dumps(selection.to_json(), indent=2)
-        write_whole(context.selection, document.encode() + b"\n")
+        # The weights first: whatever ends this between the two, no numbers stand beside another network's weights.
         if selection.verification is not None:
             _write_model(context, selection.verification, walk)
         elif context.weights.exists():
             context.weights.replace(context.weights.with_name(f"earlier-{context.weights.name}"))
+        document = json.dumps(selection.to_json(), indent=2)
+        write_whole(context.selection, document.encode() + b"\n")
         annotate(context, study, records, selection)
     return selection
 
