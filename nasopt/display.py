@@ -131,4 +131,4 @@ def describe_end(cause: StopCause, limits: Limits, n_trials: int) -> str:
         )
     if cause == "interrupted":
         return "interrupted; run the same command to go on"
-    return "every architecture proposed was known already; widen the space in a study file of another name"
+    return "all that was proposed of late was known already, or too large; widen the space in a study file of another name"

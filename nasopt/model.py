@@ -25,7 +25,10 @@ ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
 }
 
-BATCH = 1000  # images
+BATCH, BATCH_PIXELS = (
+    1000,
+    1000 * 28 * 28,
+)  # images, and the pixels of one channel of them, at most
 
 Weights = Sequence[NDArray[np.float32]]
 
@@ -182,13 +185,19 @@ def run_model(model: nn.Module, images: NDArray[np.float32]) -> NDArray[np.float
     return logits
 
 
+def images_at_once(height: int, width: int) -> int:
+    """How many images of that size a network is given at once: fewer of large ones, whose feature maps fill the memory."""
+    return max(1, min(BATCH, BATCH_PIXELS // (height * width)))
+
+
 def predict_probabilities(
     model: nn.Module, images: NDArray[np.uint8] | NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """The probability of every class, shape ``(n, n_classes)``, for ``images`` as data sets hold them, uint8 or float32."""
     parts = []
-    for start in range(0, len(images), BATCH):
-        values = images[start : start + BATCH].astype(np.float32)
+    batch = images_at_once(*images.shape[2:])
+    for start in range(0, len(images), batch):
+        values = images[start : start + batch].astype(np.float32)
         if images.dtype == np.uint8:
             values /= np.float32(255)
         parts.append(softmax(run_model(model, values).astype(np.float64), axis=1))

@@ -1,5 +1,6 @@
 """Races and the final verification: the only part of nasopt that lets test data decide on a search's outcome."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from nasopt.records import (
 from nasopt.selection import SelectionRule
 from nasopt.training import Recipe, TrainingResult, train
 
+_LOCK = threading.Lock()
+
 
 @dataclass(frozen=True, slots=True)
 class FinalTraining:
@@ -40,9 +43,14 @@ class FinalTraining:
         return train(candidate.genome, recipe, seed, final_data(self.source), engine=self.engine)
 
 
-@lru_cache(maxsize=1)
 def final_data(source: DataSource) -> TrainVal:
-    """All training images to train on, with the test images in the place of validation."""
+    """All training images to train on, with the test images in the place of validation; made once a process."""
+    with _LOCK:  # or every thread would make a copy of its own
+        return _final_data(source)
+
+
+@lru_cache(maxsize=1)
+def _final_data(source: DataSource) -> TrainVal:
     data = load_train_val(source)
     return TrainVal(data.all(), load_test(source).split, data.n_classes)
 

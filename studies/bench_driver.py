@@ -50,6 +50,7 @@ STUDIES = Path(__file__).parent
 RESULT = STUDIES / "results" / "bench-driver.json"
 STOCK_POPULATION = 50
 N_WARM_UP = 2
+NSGA2 = ("NSGAIISampler", "OrderedNSGAIISampler")  # stock, and as nasopt has it
 RULE = StopRule(tuple(0.6 + 0.01 * epoch for epoch in range(9)))
 OURS = {
     "ours, genome sampler": "nsga2",
@@ -114,7 +115,7 @@ def fill(database: Path, plan: SearchPlan, n_trials: int, *, attributes: bool) -
                 state=TrialState.RUNNING,
                 params=params,
                 distributions={name: union[name] for name in params},
-                system_attrs={"NSGAIISampler:generation": generation},
+                system_attrs={f"{name}:generation": generation for name in NSGA2},
             )
             trial = optuna.trial.Trial(study, storage.create_new_trial(study_id, running))
             evaluation = evaluate(space, candidate)
@@ -122,13 +123,15 @@ def fill(database: Path, plan: SearchPlan, n_trials: int, *, attributes: bool) -
                 write_attributes(trial, candidate, evaluation, plan)
             values = [evaluation.val_accuracy, space.n_params(candidate.genome)]
             study.tell(trial, values)
-    # Stock NSGA-II keeps the parents of every generation in the study.
-    ids = [t._trial_id for t in stored.get_trials(deepcopy=False)]
+    # NSGA-II keeps the parents of every generation in the study: stock by their ids, in our driver these are numbers.
+    trials = stored.get_trials(deepcopy=False)
+    known_as = ([t._trial_id for t in trials], [t.number for t in trials])
     for generation in range(1, n_trials // STOCK_POPULATION):
         start = (generation - 1) * STOCK_POPULATION
-        parents = ids[start : start + STOCK_POPULATION]
-        key = f"NSGAIISampler:parent:{generation}"
-        stored._storage.set_study_system_attr(stored._study_id, key, parents)
+        for name, ids in zip(NSGA2, known_as, strict=True):
+            parents = ids[start : start + STOCK_POPULATION]
+            key = f"{name}:parent:{generation}"
+            stored._storage.set_study_system_attr(stored._study_id, key, parents)
 
 
 def write_attributes(

@@ -139,6 +139,22 @@ def test_notes_are_few_however_long_the_front(plan, study, monkeypatch):
     assert noted == {s.number for s in sorted(front, key=lambda s: abs(s.val_accuracy - 0.75))[:2]}
 
 
+def test_what_is_on_the_front_is_never_said_to_have_left_it(plan, study, monkeypatch):
+    optuna_study, database, annotation = study
+    front = pareto_front(annotation.records)
+    monkeypatch.setattr(dashboard, "MAX_NOTES", 2)
+    for near in (front[0], front[-1]):  # other networks of the front are nearest to the bar
+        shown = replace(annotation, bar=near.val_accuracy, chosen=None)
+        annotate_study(optuna_study, database, plan.space, shown)
+    notes = [note_of(optuna_study, s.number) for s in front]
+    assert sum(note.startswith("**On the front**") for note in notes) == 4
+    assert not any("No longer" in note for note in notes)
+    beside = annotation.verifications[0]
+    annotate_study(optuna_study, database, plan.space, replace(annotation, chosen=beside))
+    annotate_study(optuna_study, database, plan.space, annotation)
+    assert note_of(optuna_study, beside.number) == "No longer chosen, and not on the front."
+
+
 def test_cards_of_a_large_study_are_for_those_with_a_role_and_the_latest(plan, study, monkeypatch):
     optuna_study, database, annotation = study
     roles = annotation.roles()

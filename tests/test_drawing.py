@@ -111,6 +111,11 @@ def test_a_card_tells_how_the_training_ended(evaluation, expected):
     assert ("<polyline" in svg) == (evaluation is not None)
 
 
+def test_a_card_tells_why_a_training_failed():
+    shown = texts(ET.fromstring(card(evaluation=None, state="failed", reason="the loss is nan")))
+    assert "Failed: the loss is nan." in " ".join(shown)
+
+
 def test_a_card_is_legible_on_light_and_dark():
     svg = card()
     assert "prefers-color-scheme:dark" in svg

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 
 from nasopt.errors import DataError, GenomeError
 from nasopt.genome import Genome, ImageShape
-from nasopt.model import build_model, load_network, read_metadata, save_weights
+from nasopt.model import build_model, images_at_once, load_network, read_metadata, save_weights
 from nasopt.training.randomness import initial_weights
 from tests.strategies import FASHION, genomes
 
@@ -89,3 +89,9 @@ def test_files_that_are_no_model_are_refused(tmp_path):
     save_weights(torch.nn.Linear(1, 1), tmp_path / "other.safetensors", {})
     with pytest.raises(DataError, match="lacks genome, image, n_classes"):
         load_network(tmp_path / "other.safetensors")
+
+
+def test_fewer_large_images_are_given_to_a_network_at_once():
+    assert images_at_once(28, 28) == images_at_once(8, 8) == 1000
+    assert images_at_once(224, 224) == 15
+    assert images_at_once(2000, 1000) == 1

@@ -157,6 +157,21 @@ def test_a_space_that_is_used_up_ends_the_search(plan, database, monkeypatch):
         assert anew.n_trials == n_trials
 
 
+@pytest.mark.parametrize("sampler", ["nsga2", "random"])
+def test_a_used_up_space_ends_the_search_though_most_of_it_is_too_large(
+    plan, database, monkeypatch, sampler
+):
+    monkeypatch.setattr("nasopt.search.driver.MAX_REPEATS_IN_A_ROW", 100)
+    space = replace(plan.space, activations=("relu",), final_activations=("relu",), max_params=784)
+    plan = replace(plan, space=space, sampler=sampler)
+    _, progress, cause = run(plan, database, 3000)
+    assert cause == "exhausted"
+    assert progress.n_too_large > 20
+    n_trials = progress.n_trials
+    _, again, cause = run(plan, database, 3000)
+    assert (again.n_trials, cause) == (n_trials, "exhausted")
+
+
 def test_a_network_that_always_fails_does_not_keep_a_search_in_a_used_up_space(
     plan, database, monkeypatch
 ):

@@ -124,6 +124,15 @@ def test_the_extremes_are_explained_too():
     [
         ([], RULE, "No trial is complete yet; search first."),
         (
+            [
+                replace(RECORDS[0], state="failed", evaluation=None, reason="no memory"),
+                replace(RECORDS[1], state="pruned", reason="stopped"),
+                replace(RECORDS[2], state="pruned", evaluation=None, reason="too large"),
+            ],
+            RULE,
+            "of 3 trials 1 failed, 1 were stopped early and 1 were too large. The last one: too large",
+        ),
+        (
             RECORDS[:1],
             RULE,
             "none clears 75.0% by a margin of 1.0% .* the best of all scored 74.00% with 900 parameters",

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from nasopt.errors import DivergedError
+from nasopt.records import Evaluation
 from nasopt.search.study import open_study, read_database
 from nasopt.workflow import open_context
 from tests.conftest import TableEvaluator, make_plan, rows_of
@@ -45,6 +47,49 @@ def test_optunas_samplers_see_the_same_past_whatever_the_workers(tmp_path, sampl
             study, _, _ = run(plan, database, n_trials, Late(), n_workers=n_workers)
         tables.append(table_of(study, plan.space))
     assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "optuna-nsga2"])
+def test_optunas_samplers_go_on_as_if_nothing_had_happened(tmp_path, sampler):
+    plan = make_plan(sampler=sampler, generation_size=8, replicate_share=0.25, margin=0.02)
+    plan = replace(plan, population_size=20)
+    whole, _, _ = run(plan, tmp_path / "whole" / "study.db", 72, n_workers=1)
+    for n_trials in (36, 44, 45, 52, 72):
+        parts, _, _ = run(plan, tmp_path / "parts" / "study.db", n_trials, n_workers=1)
+    assert table_of(whole, plan.space) == table_of(parts, plan.space)
+
+
+class Diverging(TableEvaluator):
+    """An evaluator whose trainings of networks that begin with tanh diverge in the second epoch, if they come there."""
+
+    def __call__(self, candidate, seed, rule):
+        if candidate.genome.layers[0].activation != "tanh":
+            return super().__call__(candidate, seed, rule)
+        time.sleep(0.05)  # so that the same is asked for meanwhile
+        if rule.should_stop(1, 0.05):
+            return Evaluation(0.05, 0.05, (0.05,), dead=False, duration_s=0.1, stopped=True)
+        raise DivergedError("the loss became nan")
+
+
+def test_repeats_of_a_training_that_fails_are_what_they_are_with_one_worker(tmp_path):
+    plan = make_plan(sampler="random", stop_confidence=0.95, generation_size=8)
+    space = replace(
+        plan.space,
+        depth=(2, 2),
+        filters=(1, 2),
+        kernel=(1, 2),
+        activations=("relu", "tanh"),
+        final_activations=("relu",),
+    )
+    plan = replace(plan, space=space)
+    tables = []
+    for n_workers in (1, 8):
+        database = tmp_path / str(n_workers) / "study.db"
+        study, _, _ = run(plan, database, 150, Diverging(), n_workers=n_workers)
+        tables.append(table_of(study, space))
+    assert tables[0] == tables[1]
+    outcomes = {(r.state, r.candidate.genome.layers[0].activation) for r, _ in tables[0]}
+    assert {("failed", "tanh"), ("pruned", "tanh")} <= outcomes
 
 
 class Stuck(TableEvaluator):

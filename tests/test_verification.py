@@ -1,3 +1,4 @@
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -49,6 +50,13 @@ def test_final_data_are_all_training_images_and_the_test_images(small_npz):
 @pytest.fixture
 def start():
     return Verification(4, CANDIDATE, 1000, 0.2, ())
+
+
+def test_final_data_are_made_once_for_all_threads(small_npz, tmp_path):
+    source = DataSource(shutil.copy(small_npz, tmp_path / "own.npz"))
+    with ThreadPoolExecutor(8) as executor:
+        made = list(executor.map(final_data, [source] * 8))
+    assert all(data is made[0] for data in made)
 
 
 def test_seeds_other_than_the_searchs_are_trained_and_judged_on_test(small_npz, start):

@@ -81,7 +81,8 @@ def _wrap(genome: Genome) -> list[str]:
 
 def _outcome(record: TrialRecord) -> str:
     if record.evaluation is None:
-        return f"Not trained: {record.reason or record.state}."
+        outcome = "Failed" if record.state == "failed" else "Not trained"
+        return f"{outcome}: {record.reason or record.state}."
     accuracy, n_epochs = record.evaluation.val_accuracy, len(record.evaluation.curve)
     if record.evaluation.stopped:
         return f"Stopped after epoch {n_epochs}, at {accuracy:.2%} in validation."

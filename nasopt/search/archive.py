@@ -79,6 +79,7 @@ class ArchivedStorage(InMemoryStorage):
         super().__init__()
         self._connection = open_connection(database)
         self._row_ids: dict[int, int] = {}  # from a trial's id in memory to that in the file
+        self._new_attrs: dict[str, Any] = {}  # of the study, set since a trial was written
 
     def load(self, study: optuna.Study) -> int:
         """Takes over ``study``, which lies in the file; the study's id in memory."""
@@ -96,8 +97,16 @@ class ArchivedStorage(InMemoryStorage):
             self._set_trial(trial_id, trial)
         return study_id
 
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:  # noqa: ANN401
+        """Keeps what a sampler notes of the study: it is written with the trial that it sampled.
+
+        Ids of trials in it are those in memory, which are their numbers, whatever they are in the file.
+        """
+        super().set_study_system_attr(study_id, key, value)
+        self._new_attrs[key] = value
+
     def write(self, trial_id: int) -> None:
-        """Writes the trial as it stands, in one transaction."""
+        """Writes the trial as it stands, and what was noted of the study since the last one, in one transaction."""
         trial = self.get_trial(trial_id)
         row_id = self._row_ids.get(trial_id)
         with self._connection as db:
@@ -117,7 +126,12 @@ class ArchivedStorage(InMemoryStorage):
                     (*row, row_id),
                 )
             _write_details(db, row_id, trial)
+            db.executemany(
+                "INSERT OR REPLACE INTO study_system_attributes (study_id, key, value_json) VALUES (?, ?, ?)",
+                [(self._file_study_id, k, json.dumps(v)) for k, v in self._new_attrs.items()],
+            )
         self._row_ids[trial_id] = row_id
+        self._new_attrs.clear()
 
     def set_trial_state_values(
         self,

@@ -85,7 +85,8 @@ def _write_notes(study: optuna.Study, database: Path, annotation: Annotation) ->
     """Notes on the study, the chosen trial and the front; those of earlier times are taken back."""
     front = pareto_front(annotation.records)
     nearest = sorted(front, key=lambda s: abs(s.val_accuracy - annotation.bar))[:MAX_NOTES]
-    kept = {network.number for network in nearest}
+    before: list[int] = study.user_attrs.get(NOTED_KEY, [])
+    kept = {network.number for network in nearest}.union(before)
     notes = {
         network.number: _front_note(network, front[i - 1] if i else None)
         for i, network in enumerate(front)
@@ -99,8 +100,10 @@ def _write_notes(study: optuna.Study, database: Path, annotation: Annotation) ->
     elif earlier is not None:
         _save_note(study, f"No network is chosen now; earlier it was trial {earlier}.")
     ids = trial_ids(database)
-    before: list[int] = study.user_attrs.get(NOTED_KEY, [])
-    for number, text in (dict.fromkeys(before, "No longer on the front.") | notes).items():
+    gone = dict.fromkeys(before, "No longer on the front.")
+    if earlier in gone:
+        gone[earlier] = "No longer chosen, and not on the front."
+    for number, text in (gone | notes).items():
         _save_note(optuna.trial.Trial(study, ids[number]), text)
     study.set_user_attr(NOTED_KEY, sorted(notes))
 

@@ -120,9 +120,9 @@ class SearchDriver:
         self._failed: set[tuple[Candidate, int]] = set()
         for record in sorted(self._ended.values(), key=lambda r: r.number):
             key = (record.candidate, record.replicate)
-            if record.evaluation is not None or record.state == "failed":
-                is_repeat = record.duplicate_of is not None or key in self._failed
-                self._note(record.number, is_repeat=is_repeat)
+            is_too_large = record.state == "pruned" and record.evaluation is None
+            is_repeat = record.duplicate_of is not None or key in self._failed or is_too_large
+            self._note(record.number, is_repeat=is_repeat)
             if record.state == "failed":
                 self._failed.add(key)
         self._chosen: dict[int, Candidate] = {}
@@ -212,6 +212,7 @@ class SearchDriver:
         self._count(n_trials=max(self.progress.n_trials, trial.number + 1))
         reason = space.why_too_large(candidate.genome)
         if reason is not None:
+            self._note(trial.number, is_repeat=True)
             self._tell(run, TrialState.PRUNED, reason=reason)
             return
         is_repeat = run.key in self._known or run.key in self._futures or run.key in self._failed
@@ -222,11 +223,16 @@ class SearchDriver:
         elif run.key in self._futures:
             self._running[self._futures[run.key]].append(run)
         else:
-            applied = TO_THE_END if is_control(trial.number) else run.rule
-            future = self._executor.submit(self._evaluator, candidate, run.seed, applied)
-            self._futures[run.key] = future
-            self._running[future] = [run]
-            self._count(n_running=len(self._running))
+            self._train([run])
+
+    def _train(self, runs: list[_Run]) -> None:
+        """Has the first of ``runs`` trained, which are of one candidate and seed; the others wait for what it comes to."""
+        run = runs[0]
+        rule = TO_THE_END if is_control(run.trial.number) else run.rule
+        future = self._executor.submit(self._evaluator, run.candidate, run.seed, rule)
+        self._futures[run.key] = future
+        self._running[future] = runs
+        self._count(n_running=len(self._running))
 
     def _plan_run(self, trial: optuna.Trial, candidate: Candidate) -> "_Run":
         """What the trial is to train, from what it may depend on alone."""
@@ -248,7 +254,10 @@ class SearchDriver:
         return _Run(trial, candidate, replicate, seed, rule, rules, earlier)
 
     def _note(self, number: int, *, is_repeat: bool) -> None:
-        """Keeps the repeats since the last trial that trained something new, in order of number: of time it depends not."""
+        """Keeps the repeats since the last trial that trained something new, in order of number: of time it depends not.
+
+        What is too large to be trained counts as a repeat.
+        """
         if is_repeat and number > self._last_new:
             self._repeats.add(number)
         elif not is_repeat and number > self._last_new:
@@ -286,10 +295,11 @@ class SearchDriver:
                 f"a worker cannot train: {_reason(error)}; mend the cause and run the same command again, the study "
                 "goes on from here"
             ) from error
-        for run in runs:
-            self._n_failures_in_a_row += 1
-            self._failed.add(run.key)
-            self._tell(run, TrialState.FAIL, reason=_reason(error))
+        self._n_failures_in_a_row += 1
+        self._failed.add(runs[0].key)
+        self._tell(runs[0], TrialState.FAIL, reason=_reason(error))
+        if len(runs) > 1:  # each by its own rule, as if it had been asked only now
+            self._train(runs[1:])
 
     def _settle(self, run: "_Run", evaluation: Evaluation | None) -> None:
         """Tells an evaluation; for a training that is known already, the one that it had."""

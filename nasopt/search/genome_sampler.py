@@ -153,7 +153,8 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
         trials = study.get_trials(deepcopy=False)[: trial.number]
         n_told = n_known_to(trial.number, self._generation_size)
         belief = self._learn(trials[:n_told])
-        pending = [c for c in map(self._candidate_of, trials[n_told:]) if c is not None]
+        running = [c for c in map(self._candidate_of, trials[n_told:]) if c is not None]
+        pending = [c for c in running if self._proposer.problem.size(c) < math.inf]
         candidate = self._proposer.propose(belief, pending, self._rng(trial.number))
         if candidate is None:
             return {}
@@ -190,8 +191,8 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
 
     def _observe(self, trial: FrozenTrial) -> Observation[C] | None:
         candidate = self._candidate_of(trial)
-        if candidate is None:
-            return None
+        if candidate is None or self._proposer.problem.size(candidate) == math.inf:
+            return None  # too large, and so not trained
         return Observation(candidate, accuracy_of(trial))
 
     def _candidate_of(self, trial: FrozenTrial) -> C | None:

@@ -34,7 +34,7 @@ def make_sampler(plan: SearchPlan) -> BaseSampler:
             strategy=Strategy(pool_size=plan.population_size, n_children=n_children),
         )
     makers: dict[str, Callable[[int], BaseSampler]] = {
-        "optuna-nsga2": lambda seed: NSGAIISampler(
+        "optuna-nsga2": lambda seed: OrderedNSGAIISampler(
             seed=seed, population_size=plan.population_size
         ),
         "tpe": lambda seed: TPESampler(
@@ -43,6 +43,18 @@ def make_sampler(plan: SearchPlan) -> BaseSampler:
         "random": lambda seed: RandomSampler(seed=seed),
     }
     return SeededPerTrial(makers[plan.sampler], plan.seed, plan.generation_size)
+
+
+class OrderedNSGAIISampler(NSGAIISampler):
+    """Optuna's NSGA-II, with the parents of a generation always in the order of their numbers.
+
+    Optuna has them in the order of their selection when it selects them, and in this one when it reads them again, so
+    that an interruption between the two would change what is drawn.
+    """
+
+    def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """The parents of that generation, by number."""
+        return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)
 
 
 class SeededPerTrial(BaseSampler):

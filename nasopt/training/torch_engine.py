@@ -10,11 +10,9 @@ from torch.nn import functional
 
 from nasopt.data import Split, TrainVal
 from nasopt.genome import Genome
-from nasopt.model import build_model
+from nasopt.model import build_model, images_at_once
 from nasopt.training.randomness import Weights
 from nasopt.training.recipe import EpochResult, Recipe
-
-EVALUATION_BATCH = 1000
 
 # oneDNN corrupts memory on 1x1 reductions of one filter (torch 2.14.1, AVX2): see docs/decisions.md. Benchmarks switch
 # it on, to compare with PyTorch at its best.
@@ -55,13 +53,12 @@ def train_with_torch(
 def evaluate_with_torch(model: nn.Module, split: Split) -> tuple[float, float, int]:
     """The loss, the accuracy and the number of distinct predicted classes of ``model`` on ``split``."""
     images, labels = _tensors(split)
+    batch_size = images_at_once(split.shape.height, split.shape.width)
     loss, n_correct = 0.0, 0
     predicted: set[int] = set()
     model.eval()
     with torch.inference_mode():
-        for batch, target in zip(
-            images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True
-        ):
+        for batch, target in zip(images.split(batch_size), labels.split(batch_size), strict=True):
             logits = model(_as_input(batch))
             loss += float(functional.cross_entropy(logits, target, reduction="sum"))
             classes = logits.argmax(1)

@@ -57,6 +57,15 @@ class StudyContext:
         """The numbers of the chosen network."""
         return beside(self.database, "selection.json")
 
+    @property
+    def engine(self) -> str:
+        """The engine that trains, by its name: ``auto`` is decided here, for all machines that take part.
+
+        Raises:
+            EngineError: if it cannot be used here.
+        """
+        return choose_engine(self.settings.training.engine).name
+
     def records(self) -> list[TrialRecord]:
         """All trials so far.
 

@@ -99,7 +99,7 @@ def run_floor(
     genomes = list(enumerate_genomes(space, below, depth, activations))
     gate = rule.bar - rule.margin
     stop_rule = TeachingCurves(records).rule_to_reach(gate, CONFIDENCE)
-    engine = context.settings.training.engine
+    engine = context.engine
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
     load_train_val(context.source)
     path = _path(context, below)

@@ -39,7 +39,7 @@ def run_search(
         EngineError: if the engine cannot be used.
         SearchStoppedError: if ten trials in a row failed.
     """
-    engine = context.settings.training.engine
+    engine = context.engine
     load_train_val(context.source)  # so that a problem is reported before any worker starts
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
     with driving(context) as stored:

@@ -52,7 +52,7 @@ def run_selection(
         EngineError: if the weights of an earlier verification are lost, and this machine trains others.
     """
     context.open(create=False)  # so that a missing study is reported before anything is written
-    engine = context.settings.training.engine
+    engine = context.engine
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
     final_training = FinalTraining(context.source, context.settings.recipe, engine)
     with driving(context) as study, workers(engine, pool) as (executor, _):
