@@ -178,10 +178,10 @@ def explain_no_candidate(
     ended = [r for r in records if r.state != "running"]
     if not networks and ended:
         n_failed = sum(r.state == "failed" for r in ended)
-        n_stopped = sum(r.state == "pruned" and r.evaluation is not None for r in ended)
+        n_too_large = sum(r.is_too_large for r in ended)
         return (
-            f"No training came to its end: of {len(ended)} trials {n_failed} failed, {n_stopped} were stopped early and "
-            f"{len(ended) - n_failed - n_stopped} were too large. The last one: {max(ended, key=lambda r: r.number).reason}. "
+            f"No training came to its end: of {len(ended)} trials {n_failed} failed, {len(ended) - n_failed - n_too_large} were stopped early and "
+            f"{n_too_large} were too large. The last one: {max(ended, key=lambda r: r.number).reason}. "
             "Mend the cause, or widen the space in a study of another name."
         )
     if not networks:

@@ -25,10 +25,9 @@ ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
 }
 
-BATCH, BATCH_PIXELS = (
-    1000,
-    1000 * 28 * 28,
-)  # images, and the pixels of one channel of them, at most
+# What a network is given at once, at most: images, and pixels of one of their channels.
+BATCH = 1000
+BATCH_PIXELS = BATCH * 28 * 28
 
 Weights = Sequence[NDArray[np.float32]]
 

@@ -104,6 +104,11 @@ class TrialRecord:
             raise ValueError(f"trial {self.number} has no accuracy: it is {self.state}")
         return self.evaluation.val_accuracy
 
+    @property
+    def is_too_large(self) -> bool:
+        """Whether it was not trained, since it exceeds a cap of the space."""
+        return self.state == "pruned" and self.evaluation is None
+
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values, without nesting."""
         evaluation = asdict(self.evaluation) if self.evaluation else {"val_accuracy": None}

@@ -256,11 +256,10 @@ def _nearest(wish: _Wish, space: SearchSpace) -> Candidate:
         if kind == "RC" or not smallest <= kernel <= largest:
             fitting = space.max_kernel(kind, size, n_reductions_left)
             kernel = min(max(kernel, smallest), fitting)
-        if (kind, filters, kernel) != (layer.kind, layer.filters, layer.kernel):
-            layer = _layer(kind, filters, kernel, layer.activation)  # noqa: PLW2901
-        layers.append(layer)
+        same = (kind, filters, kernel) == (layer.kind, layer.filters, layer.kernel)
+        layers.append(layer if same else _layer(kind, filters, kernel, layer.activation))
         if kind == "RC":
-            size = layer.output_size(size)
+            size = layers[-1].output_size(size)
             n_reductions_left -= 1
     return Candidate(
         Genome(tuple(layers), wish.final_activation),

@@ -31,7 +31,7 @@ from nasopt.genome import Genome, ImageShape
 from nasopt.pareto import hypervolume
 from nasopt.records import Candidate, Evaluation, StopRule, TrialRecord
 from nasopt.search.ledger import n_known_to
-from nasopt.search.stopping import CONTROL_EVERY, MIN_CURVES, learn_stop_rules
+from nasopt.search.stopping import CONTROL_EVERY, MIN_CURVES, TeachingCurves
 
 TABLE = Path("studies/results/fashion-mnist-table.json")
 GENERATION = 8
@@ -82,7 +82,12 @@ def main() -> None:
 
 def learned(confidence: float) -> RuleOf:
     """The rule that a search learns at that confidence."""
-    return lambda known, record: learn_stop_rules(known, confidence).rule(record.n_params)
+
+    def rule_of(known: Sequence[TrialRecord], record: TrialRecord) -> StopRule:
+        rules = TeachingCurves(known).rules(pareto_front(known), confidence)
+        return rules.rule(record.n_params)
+
+    return rule_of
 
 
 def seer(known: Sequence[TrialRecord], record: TrialRecord) -> StopRule:

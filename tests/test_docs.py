@@ -25,6 +25,19 @@ def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
+def run_python(code, folder):
+    """What the code prints, run in that folder."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.slow
 def test_the_tutorial_leads_from_a_data_set_to_a_c_header(tmp_path):
     script = "\n".join(blocks("tutorial.md", "sh"))
@@ -48,29 +61,14 @@ def test_a_network_is_loaded_in_python(tmp_path):
     model = build_model(genome, ImageShape(*images.shape[1:]), 10)
     metadata = {"genome": str(genome), "image": "1x28x28", "n_classes": "10"}
     save_weights(model, tmp_path / "model.safetensors", metadata)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", block],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    classes = json.loads(run_python(block, tmp_path))
     logits = run_model(model, images.astype(np.float32) / np.float32(255))
-    assert json.loads(done.stdout) == logits.argmax(axis=1).tolist()
+    assert classes == logits.argmax(axis=1).tolist()
 
 
 def test_the_sampler_works_in_a_study_of_ones_own(tmp_path):
     block = next(block for block in blocks("howto.md", "python") if "GenomeNSGAIISampler" in block)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", block],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "depth" in done.stdout
+    assert "depth" in run_python(block, tmp_path)
 
 
 def test_what_a_study_file_may_hold_is_accepted(tmp_path):

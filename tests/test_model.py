@@ -2,11 +2,20 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from torch import nn
 
+from nasopt.data import Split
 from nasopt.errors import DataError, GenomeError
 from nasopt.genome import Genome, ImageShape
-from nasopt.model import build_model, images_at_once, load_network, read_metadata, save_weights
+from nasopt.model import (
+    build_model,
+    load_network,
+    predict_probabilities,
+    read_metadata,
+    save_weights,
+)
 from nasopt.training.randomness import initial_weights
+from nasopt.training.torch_engine import evaluate_with_torch
 from tests.strategies import FASHION, genomes
 
 ACTIVATIONS = {
@@ -91,7 +100,24 @@ def test_files_that_are_no_model_are_refused(tmp_path):
         load_network(tmp_path / "other.safetensors")
 
 
-def test_fewer_large_images_are_given_to_a_network_at_once():
-    assert images_at_once(28, 28) == images_at_once(8, 8) == 1000
-    assert images_at_once(224, 224) == 15
-    assert images_at_once(2000, 1000) == 1
+class Counting(nn.Module):
+    """A network that answers nothing, and counts the images that it is given at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, images):
+        self.seen.append(len(images))
+        return torch.zeros(len(images), 2)
+
+
+@pytest.mark.parametrize(
+    ("size", "seen"), [(8, [1000, 40]), (28, [1000, 40]), (224, [15] * 69 + [5])]
+)
+def test_fewer_large_images_are_given_to_a_network_at_once(size, seen):
+    images = np.zeros((1040, 1, size, size), np.uint8)
+    for_prediction, for_training = Counting(), Counting()
+    assert predict_probabilities(for_prediction, images).shape == (1040, 2)
+    evaluate_with_torch(for_training, Split(images, np.zeros(1040, np.int64)))
+    assert for_prediction.seen == for_training.seen == seen

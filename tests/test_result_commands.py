@@ -1,12 +1,16 @@
 """The commands behind a search, on real trainings: what they choose, write and leave alone."""
 
 import json
+import threading
 
 import optuna
 import pytest
 
+from nasopt.errors import OutputError
 from nasopt.model import load_network, read_metadata
+from nasopt.search.driver import Limits
 from nasopt.search.storage import storage_url
+from nasopt.workflow import Pool, open_context, run_search
 
 
 def test_by_another_rule_the_report_follows_it(nasopt, study_file):
@@ -122,6 +126,33 @@ def test_two_studies_in_one_folder_leave_each_other_alone(nasopt, study_file):
     assert nasopt("verify", *words, "--quiet")[0] == 0
     code, _, _ = nasopt("export", *words, "--output", folder, "--format", "c")
     assert (code, (folder / "other-model.safetensors").exists()) == (0, True)
+
+
+def test_no_numbers_are_written_of_a_choice_without_weights(nasopt, study_file, monkeypatch):
+    def fail(*_args):
+        raise OutputError("the disk is full")
+
+    nasopt("search", study_file, "--quiet")
+    monkeypatch.setattr("nasopt.workflow.selection.save_weights", fail)
+    code, _, err = nasopt("verify", study_file, "--quiet")
+    assert (code, "the disk is full" in err) == (2, True)
+    assert not (study_file.parent / "runs" / "tiny" / "selection.json").exists()
+
+
+def test_auto_is_decided_once_for_all_machines(study_file, monkeypatch):
+    monkeypatch.setattr("nasopt.training.engines.native_available", lambda: False)
+    evaluators = []
+
+    def note(_source, _recipe, engine):
+        evaluators.append(engine)
+        raise OutputError("enough")
+
+    monkeypatch.setattr("nasopt.workflow.search.TrainingEvaluator", note)
+    context = open_context(study_file)
+    assert context.settings.training.engine == "auto"
+    with pytest.raises(OutputError, match="enough"):
+        run_search(context, Limits(), Pool(1), threading.Event(), print)
+    assert evaluators == ["torch"]
 
 
 def test_weights_that_are_lost_or_damaged_are_written_again(nasopt, study_file, monkeypatch):

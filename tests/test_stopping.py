@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nasopt.candidates import pareto_front
 from nasopt.records import TO_THE_END, Evaluation, StopRule
 from nasopt.search.driver import Limits, SearchDriver
-from nasopt.search.stopping import TeachingCurves, is_control, judge_stopping, learn_stop_rules
+from nasopt.search.stopping import TeachingCurves, is_control, judge_stopping
 from nasopt.search.study import open_study, read_records, working_copy
 from tests.conftest import make_record
 
@@ -21,6 +22,10 @@ def halving(number, final, n_params=1000, **changes):
     """A curve whose error halves from the first epoch to the last, in three epochs."""
     error = 1 - final
     return trained(number, n_params, (1 - 2 * error, 1 - 1.5 * error, final), **changes)
+
+
+def learn_stop_rules(records, confidence):
+    return TeachingCurves(records).rules(pareto_front(records), confidence)
 
 
 def test_a_rule_ends_a_training_below_its_minimum():

@@ -60,7 +60,7 @@ def render_report(data: ReportInput) -> str:
         front=view.front_networks(),
         states=states,
         n_done=len(completed(data.records)),
-        n_too_large=sum(r.state == "pruned" and r.evaluation is None for r in data.records),
+        n_too_large=sum(r.is_too_large for r in data.records),
         savings=judge_savings(data.records),
         max_confusion=MAX_CONFUSION_CLASSES,
         n_strips=(len(view.strips(MAX_STRIPS)), len(view.strips())),

@@ -120,9 +120,8 @@ class SearchDriver:
         self._failed: set[tuple[Candidate, int]] = set()
         for record in sorted(self._ended.values(), key=lambda r: r.number):
             key = (record.candidate, record.replicate)
-            is_too_large = record.state == "pruned" and record.evaluation is None
-            is_repeat = record.duplicate_of is not None or key in self._failed or is_too_large
-            self._note(record.number, is_repeat=is_repeat)
+            is_repeat = record.duplicate_of is not None or key in self._failed
+            self._note(record.number, is_repeat=is_repeat or record.is_too_large)
             if record.state == "failed":
                 self._failed.add(key)
         self._chosen: dict[int, Candidate] = {}

@@ -83,6 +83,7 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
     ) -> None:
         if generation_size < 1:
             raise ValueError(f"generation_size must be at least 1, not {generation_size}")
+        self._problem = problem
         self._encoding = encoding
         self._proposer = Proposer(problem, strategy or Strategy(), seed)
         self._seed = seed
@@ -153,8 +154,7 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
         trials = study.get_trials(deepcopy=False)[: trial.number]
         n_told = n_known_to(trial.number, self._generation_size)
         belief = self._learn(trials[:n_told])
-        running = [c for c in map(self._candidate_of, trials[n_told:]) if c is not None]
-        pending = [c for c in running if self._proposer.problem.size(c) < math.inf]
+        pending = [c for c in map(self._candidate_of, trials[n_told:]) if c is not None]
         candidate = self._proposer.propose(belief, pending, self._rng(trial.number))
         if candidate is None:
             return {}
@@ -191,14 +191,15 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
 
     def _observe(self, trial: FrozenTrial) -> Observation[C] | None:
         candidate = self._candidate_of(trial)
-        if candidate is None or self._proposer.problem.size(candidate) == math.inf:
-            return None  # too large, and so not trained
+        if candidate is None:
+            return None
         return Observation(candidate, accuracy_of(trial))
 
     def _candidate_of(self, trial: FrozenTrial) -> C | None:
+        """What the trial chose; None if nothing, or something too large to be evaluated."""
         if trial.number not in self._candidates:
             candidate = self._encoding.from_params(trial.params)
-            if candidate is None:
+            if candidate is None or self._problem.size(candidate) == math.inf:
                 return None
             self._candidates[trial.number] = candidate
         return self._candidates[trial.number]

@@ -80,14 +80,13 @@ def summarize(records: Sequence[TrialRecord], bar: float) -> Progress:
 
 def _count(progress: Progress, record: TrialRecord) -> Progress:
     trained = record.evaluation is not None and record.duplicate_of is None
-    pruned = record.state == "pruned"
     return replace(
         progress,
         n_trained=progress.n_trained + trained,
-        n_stopped=progress.n_stopped + (trained and pruned),
+        n_stopped=progress.n_stopped + (trained and record.state == "pruned"),
         n_replicates=progress.n_replicates + (trained and record.replicate > 0),
         n_duplicates=progress.n_duplicates + (record.duplicate_of is not None),
-        n_too_large=progress.n_too_large + (pruned and record.evaluation is None),
+        n_too_large=progress.n_too_large + record.is_too_large,
         n_failed=progress.n_failed + (record.state == "failed"),
         elapsed_s=max(progress.elapsed_s, record.elapsed_s),
         latest=record,

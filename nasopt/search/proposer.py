@@ -40,7 +40,7 @@ class Problem(Generic[C]):
     """What is searched. Candidates are compared by equality; a repeat is what is equal.
 
     ``sample(rng)`` draws a candidate, ``vary(parents, rng)`` makes a child of one parent or two,
-    ``size(candidate)`` is exact, ``features(candidate)`` has shape ``(d,)``. ``groups``, shape ``(d,)``,
+    ``size(candidate)`` is exact, and infinite for what is too large to be evaluated, ``features(candidate)`` has shape ``(d,)``. ``groups``, shape ``(d,)``,
     numbers the features that share a length scale; all do by default. ``ref_point`` is the largest size and
     the lowest accuracy that count; by default those of the history. ``bar`` is the accuracy to clear, if
     there is one: the search then spends half of its trials on the smallest that clears it, with parents of their own.

@@ -107,8 +107,8 @@ class TeachingCurves:
 
         Other than :meth:`rules`, whose confidence is that of every epoch alone, it counts all epochs together: the least
         shares lie at every epoch equally many standard deviations below the mean of the logarithms, so many that a
-        further curve falls below any of them as rarely as that (split conformal prediction, Vovk et al., 2005). Fewer
-        curves than can tell so stop nothing.
+        further curve falls below any of them as rarely as that. The count is that of conformal prediction (Vovk et al.,
+        2005), but for mean and deviation, which are of the same curves. Fewer curves than can tell so stop nothing.
         """
         n_below = int((1 - confidence) * (len(self._curves) + 1) + 1e-9)
         if not n_below:
@@ -118,11 +118,6 @@ class TeachingCurves:
         deviations = (logs - mean) / np.where(sd > 0, sd, 1.0)
         least = np.sort(deviations.min(axis=1))[n_below - 1]
         return StopRules(np.exp(mean + least * sd), None, ()).rule_to_reach(accuracy)
-
-
-def learn_stop_rules(records: Sequence[TrialRecord], confidence: float) -> StopRules:
-    """The rules that ``records``, and their front, teach at that confidence."""
-    return TeachingCurves(records).rules(pareto_front(records), confidence)
 
 
 @dataclass(frozen=True, slots=True)
