@@ -17,9 +17,13 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 CHANNELS = (1, 3, 4)
 # What numpy, zipfile, zlib and Pillow raise for files that are cut off, damaged, or of another kind.
 UNREADABLE = (
-    *(OSError, ValueError, EOFError, AttributeError, TypeError, NotImplementedError, MemoryError),
+    *(OSError, ValueError, EOFError, AttributeError, TypeError, MemoryError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-    *(SyntaxError, tokenize.TokenError, RuntimeError),  # a malformed header; a password
+    *(
+        SyntaxError,
+        tokenize.TokenError,
+        RuntimeError,
+    ),  # a malformed header; a password or method that is not known
     *(struct.error, IndexError),  # a picture's chunk that is too short
 )
 
