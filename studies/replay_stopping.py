@@ -1,26 +1,30 @@
-"""What early stopping would have saved, and lost, in searches whose trials were all trained to the end.
+"""What early stopping saved and lost, and would have with other rules, in searches whose trials were all trained to the end.
 
-Reads the searches of the table that ``make_table.py`` made. A trial is stopped where its rule says so, learned, as
-in a search, from what the rules before it left of the curves two generations earlier. Work is counted in seconds of
+Two sets of searches, of which the table is printed apart: the short ones that ``make_table.py`` ran without stopping, and whole
+studies of ``make search`` whose stopped trainings ``train_stopped.py`` trained to the end. A trial is stopped where
+its rule says so, learned, as in a search, from what the rules before it left of the curves two generations earlier.
+Replicates are never stopped, nor counted as architectures. Work is counted in seconds of
 training, stopped trainings by the share of their epochs. Which trial of eight is the control is played all eight ways,
-and the mean is printed: a control is never lost, and a front of single trainings is short.
+and the mean is printed: a control is never lost, and a front is short.
 
-What is lost is counted three ways. ``lost`` are the members of the final front of single trainings that were stopped.
+What is lost is counted three ways. ``lost`` are the members of the final front that were stopped.
 ``not luck`` are those of them that nothing kept replaces: no network of at most their size has as high a true
-accuracy, by the model of ``trained_table.py``, which was learned from the same trainings and those of many seeds.
+accuracy, by the model of ``trained_table.py``, which was learned from the short searches and from trainings of many seeds.
 ``hypervolume`` is what the front that is left is worth less than the front without stopping, both by true accuracies.
 
-Two rows bound what any rule can do that has as long a start and as many controls: one that stops after one epoch whatever
-will end dominated by what is known when it is asked, and one that knows the final front:
+``as searched`` stops what the study itself stopped. Two rows bound what any rule can do that has as long a start and
+as many controls: one that stops after one epoch whatever will end dominated by what is known when it is asked, and one
+that knows the final front:
 
     python studies/replay_stopping.py
 """
 
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from trained_table import DEAD_ACCURACY, TrainedTable, read_table
@@ -33,7 +37,7 @@ from nasopt.records import Candidate, Evaluation, StopRule, TrialRecord
 from nasopt.search.ledger import n_known_to
 from nasopt.search.stopping import CONTROL_EVERY, MIN_CURVES, TeachingCurves
 
-TABLE = Path("studies/results/fashion-mnist-table.json")
+RESULTS = Path("studies/results")
 GENERATION = 8
 CONFIDENCES = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 LARGEST = 3000
@@ -55,8 +59,14 @@ class Outcome(NamedTuple):
 
 
 def main() -> None:
-    """Prints a row a rule, over all searches and controls."""
-    searches = read_searches()
+    """Prints a row a rule, over all searches of a set and all choices of controls."""
+    for name, searches in (("short", read_short()), ("make search", read_stopped())):
+        print(f"\n{name}: {len(searches)} searches of {sum(map(len, searches))} trainings")
+        print_rules(searches)
+
+
+def print_rules(searches: Sequence[Sequence[TrialRecord]]) -> None:
+    """Prints what every rule does in these searches."""
     candidates = list({r.candidate for records in searches for r in records})
     means = TrainedTable(read_table()).truth(candidates).accuracies.tolist()
     truth = dict(zip(candidates, means, strict=True))
@@ -65,26 +75,35 @@ def main() -> None:
         for confidence in CONFIDENCES
     }
     rules |= {"knows accuracy": lambda _whole: seer, "knows front": prophet}
+    if any(r.rule.minimum for records in searches for r in records):
+        rules["as searched"] = lambda _whole: lambda _known, record: record.rule
     print("rule           stopped  architectures an hour  front  lost  not luck  hypervolume lost")
     for name, make_rule in rules.items():
+        phases = range(1) if name == "as searched" else range(CONTROL_EVERY)
         outcomes = [
-            play(whole, make_rule(whole), phase, truth)
-            for whole in searches
-            for phase in range(CONTROL_EVERY)
+            play(whole, make_rule(whole), phase, truth) for whole in searches for phase in phases
         ]
         total = Outcome(*np.sum(outcomes, axis=0))
         print(
             f"{name:<14} {total.n_stopped / total.n_trials:<8.1%} {total.spent_s / (total.spent_s - total.saved_s):<22.2f} "
-            f"{total.n_front / CONTROL_EVERY:<6.0f} {total.n_lost / CONTROL_EVERY:<5.1f} "
-            f"{total.n_not_luck / CONTROL_EVERY:<9.1f} {total.volume_lost / len(outcomes):.3%}"
+            f"{total.n_front / len(phases):<6.0f} {total.n_lost / len(phases):<5.1f} "
+            f"{total.n_not_luck / len(phases):<9.1f} {total.volume_lost / len(outcomes):.3%}"
         )
 
 
 def learned(confidence: float) -> RuleOf:
-    """The rule that a search learns at that confidence."""
+    """The rule that one search learns at that confidence, as it goes on."""
+    curves = TeachingCurves()
+    rules = curves.rules((), confidence)
+    n_learned = 0
 
     def rule_of(known: Sequence[TrialRecord], record: TrialRecord) -> StopRule:
-        rules = TeachingCurves(known).rules(pareto_front(known), confidence)
+        nonlocal rules, n_learned
+        if len(known) > n_learned:
+            for more in known[n_learned:]:
+                curves.add(more)
+            rules = curves.rules(pareto_front(known), confidence)
+            n_learned = len(known)
         return rules.rule(record.n_params)
 
     return rule_of
@@ -114,7 +133,8 @@ def play(
     seen: list[TrialRecord] = []
     saved, stopped = 0.0, set()
     for record in whole:
-        rule = rule_of(seen[: n_known_to(record.number, GENERATION)], record)
+        n_known = bisect_left(seen, n_known_to(record.number, GENERATION), key=lambda r: r.number)
+        rule = StopRule() if record.replicate else rule_of(seen[:n_known], record)
         evaluation = record.evaluation
         assert evaluation is not None, "every trial of the table was trained"
         is_control = record.number % CONTROL_EVERY == phase
@@ -149,10 +169,11 @@ def play(
         )
         for found in (front, left)
     ]
+    first = [r for r in whole if not r.replicate]
     return Outcome(
-        n_trials=len(whole),
+        n_trials=len(first),
         n_stopped=len(stopped),
-        spent_s=sum(r.evaluation.duration_s for r in whole if r.evaluation),
+        spent_s=sum(r.evaluation.duration_s for r in first if r.evaluation),
         saved_s=saved,
         n_front=len(front),
         n_lost=len(lost),
@@ -161,25 +182,46 @@ def play(
     )
 
 
-def read_searches() -> list[list[TrialRecord]]:
-    """The searches of the table, each in the order of its trials."""
-    searches: dict[str, list[list[object]]] = {}
-    for row in json.loads(TABLE.read_text()):
-        if row[0].startswith("search"):
-            searches.setdefault(row[0], []).append(row)
-    return [[to_record(number, row) for number, row in enumerate(r)] for r in searches.values()]
+def read_short() -> list[list[TrialRecord]]:
+    """The searches of ``make_table.py``, each in the order of its trials."""
+    searches: dict[str, list[TrialRecord]] = {}
+    for part, text, lr, lr_decay, seed, curve, dead, seconds in read("fashion-mnist-table.json"):
+        if part.startswith("search"):
+            records = searches.setdefault(part, [])
+            candidate = Candidate(Genome.parse(text), lr, lr_decay)
+            evaluation = Evaluation(curve[-1], curve[-1], tuple(curve), dead, seconds)
+            records.append(to_record(len(records), candidate, seed, evaluation))
+    return list(searches.values())
 
 
-def to_record(number: int, row: list[object]) -> TrialRecord:
-    """The record of a row of the table."""
-    _, text, lr, lr_decay, seed, curve, dead, seconds = row
-    genome = Genome.parse(text)
-    cost = count_cost(genome, ImageShape(1, 28, 28), 10)
+def read_stopped() -> list[list[TrialRecord]]:
+    """The searches of ``train_stopped.py``; a record's rule stops it where the study did."""
+    return [list(map(from_stopped, rows)) for rows in read("fashion-mnist-stopped.json")]
+
+
+def from_stopped(row: list[Any]) -> TrialRecord:
+    """The record of a row, as ``train_stopped.py`` wrote it."""
+    number, text, lr, lr_decay, seed, replicate, n_epochs, curve, dead, seconds = row
+    candidate = Candidate(Genome.parse(text), lr, lr_decay)
     evaluation = Evaluation(curve[-1], curve[-1], tuple(curve), dead, seconds)
+    minimum = (0.0,) * (n_epochs - 1) + (2.0,) if n_epochs < len(curve) else ()
+    record = to_record(number, candidate, seed, evaluation)
+    return replace(record, replicate=replicate, rule=StopRule(minimum))
+
+
+def read(name: str) -> list[list[Any]]:
+    """The rows of a published table."""
+    rows: list[list[Any]] = json.loads((RESULTS / name).read_text())
+    return rows
+
+
+def to_record(number: int, candidate: Candidate, seed: int, evaluation: Evaluation) -> TrialRecord:
+    """The record of a first training to the end."""
+    cost = count_cost(candidate.genome, ImageShape(1, 28, 28), 10)
     return TrialRecord(
         number=number,
         state="complete",
-        candidate=Candidate(genome, lr, lr_decay),
+        candidate=candidate,
         n_params=cost.n_params,
         macs=cost.macs,
         peak_bytes=cost.peak_bytes,

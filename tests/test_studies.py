@@ -5,10 +5,12 @@ import importlib.util
 import json
 import sys
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import ablate_sampler
 import bench_driver
@@ -21,13 +23,16 @@ import optuna
 import pytest
 import replay_stopping
 import searches
+import train_stopped
 import trained_table
 
+from nasopt.candidates import pareto_front
 from nasopt.cost import count_cost, count_macs
 from nasopt.records import Evaluation, StopRule
+from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.proposer import Problem, Strategy
-from nasopt.search.study import open_study, read_database
-from tests.conftest import make_record
+from nasopt.search.study import open_study, read_database, read_records
+from tests.conftest import TableEvaluator, make_record
 
 BASELINE = Path(__file__).parent.parent / "studies" / "baseline" / "search.py"
 SPACE = trained_table.SPACE
@@ -365,3 +370,32 @@ def test_a_replay_counts_what_stopping_saved_and_lost():
     assert everything.volume_lost > 0
     luck = replayed(lambda _: lambda *_: StopRule((0.4,)), lambda _: 0.6)
     assert (luck.n_lost, luck.n_not_luck, luck.volume_lost) == (7, 0, 0)
+
+
+def test_what_was_stopped_is_trained_to_the_end_and_replayed_as_it_was(plan, tmp_path):
+    plan = replace(plan, stop_confidence=0.95, sampler="random", generation_size=4)
+    evaluator = TableEvaluator()
+    study = open_study(plan, tmp_path / "study.db", create=True)
+    with ThreadPoolExecutor(2) as executor:
+        SearchDriver(study, plan, evaluator, executor, 2).run(Limits(trials=100), Event())
+        records = read_records(study, plan.space)
+        rows = train_stopped.train_to_the_end(records, evaluator, executor)
+        cut = [
+            replace(r, evaluation=replace(r.evaluation, curve=(0.0,)))
+            for r in records
+            if r.state == "pruned"
+        ]
+        with pytest.raises(SystemExit, match="took another course"):
+            train_stopped.train_to_the_end(cut, evaluator, executor)
+    trained = [r for r in records if r.duplicate_of is None]
+    assert [row[0] for row in rows] == [r.number for r in trained]
+    assert {len(row[-3]) for row in rows} == {3}
+
+    whole = list(map(replay_stopping.from_stopped, json.loads(json.dumps(rows))))
+    truth = {r.candidate: r.val_accuracy for r in whole}
+    outcome = replay_stopping.play(whole, lambda _known, r: r.rule, 0, truth)
+    stopped = [r for r in trained if r.state == "pruned"]
+    assert outcome.n_stopped == len(stopped) > 5
+    kept = {s.candidate for s in pareto_front(records)}
+    front = {s.candidate for s in pareto_front(whole)}
+    assert outcome.n_lost == len(front - kept)
