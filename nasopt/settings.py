@@ -135,7 +135,7 @@ class SearchSettings(_Section):
     population_size: int = Field(default=20, ge=2)
     generation_size: int = Field(default=8, ge=1)
     early_stopping: bool = True
-    stop_confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    stop_confidence: float = Field(default=0.9, gt=0.5, lt=1)
     replicates: float = Field(default=0.25, ge=0, le=0.5)
     budget: Duration = 900.0
     max_trials: int | None = Field(default=None, ge=1)

@@ -2,14 +2,16 @@
 
 The driver with its replicates on ``trained_table.py``, until the trainings have taken so many seconds of one core, as the
 table tells of them by MACs; a training that is stopped takes as many as it has epochs. Its curve is that of a real training
-that ended near its accuracy with a like recipe, scaled to it. Searches are judged as in ``bench_table.py`` by
-the networks that were trained to the end, after a quarter, half and all of the time; means over seeds. A way to stop is a
-confidence and how many trials there are to a control, ``0.95/8``, or ``none``.
+that ended near its accuracy with a like recipe, scaled to it. After a quarter, half and all of the time a search is judged by what
+a user has of it: the hypervolume of its front, by true accuracies, and the smallest of the networks that would be
+raced of which 80 % of seeds clear the bar. Means over seeds. A way to stop is a confidence and how many trials there are to a control,
+``0.9/16``, or ``none``.
 """
 
 import argparse
 import hashlib
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,33 +19,35 @@ from threading import Event
 
 import numpy as np
 import optuna
-from bench_table import Ruler, judge
+from bench_table import REF_POINT, share_of_box
 from trained_table import DEAD_ACCURACY, SPACE, STUDY, TABLE, TrainedTable, read_table
 
-from nasopt.records import Candidate, Evaluation, StopRule
+from nasopt.candidates import pareto_front
+from nasopt.records import Candidate, Evaluation, StopRule, TrialRecord
 from nasopt.search import stopping
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.plan import SearchPlan
 from nasopt.search.samplers import make_sampler
 from nasopt.search.storage import silence_optuna
 from nasopt.search.study import read_records
+from nasopt.selection import SelectionRule, list_candidates
 
+SHARES = (0.25, 0.5, 1.0)  # of the time
 N_LIKE = 10  # real trainings whose curve one may have
 
 
 def main() -> None:
     """Prints a row a way to stop."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("ways", nargs="*", default=["none", "0.95/8"])
+    parser.add_argument("ways", nargs="*", default=["none", "0.9/16"])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=1440)
     args = parser.parse_args()
     silence_optuna()
     table = TrainedTable(read_table())
     curves = Curves()
-    ruler = Ruler("seconds", lambda _candidate: 0.0, step=args.seconds / 4, end=args.seconds)
     for way in args.ways:
-        rows = [search(way, seed, table, curves, ruler) for seed in range(args.seeds)]
+        rows = [search(way, seed, table, curves, args.seconds) for seed in range(args.seeds)]
         volumes, smallest, trained, stopped = map(np.array, zip(*rows, strict=True))
         error = volumes.std(axis=0, ddof=1) / len(rows) ** 0.5
         print(
@@ -81,14 +85,14 @@ def _place(errors: np.ndarray, lr: np.ndarray | float, lr_decay: np.ndarray | fl
 
 @dataclass(slots=True)
 class Played:
-    """Plays trainings, and sets ``full`` once they have taken ``most_s``; ``ends_s`` tells by candidate when its first ended."""
+    """Plays trainings, and sets ``full`` once they have taken ``most_s``; ``ends_s`` tells when each ended."""
 
     table: TrainedTable
     curves: Curves
     most_s: float
     full: Event = field(default_factory=Event)
     spent_s: float = 0.0
-    ends_s: dict[Candidate, float] = field(default_factory=dict)
+    ends_s: dict[tuple[Candidate, int], float] = field(default_factory=dict)
 
     def __call__(self, candidate: Candidate, seed: int, rule: StopRule) -> Evaluation:
         """One training."""
@@ -99,7 +103,7 @@ class Played:
         )
         seconds = self.table.seconds(candidate) * kept / len(whole)
         self.spent_s += seconds
-        self.ends_s.setdefault(candidate, self.spent_s)
+        self.ends_s[candidate, seed] = self.spent_s
         if self.spent_s >= self.most_s:
             self.full.set()
         curve = whole[:kept]
@@ -114,9 +118,9 @@ class Played:
 
 
 def search(
-    way: str, seed: int, table: TrainedTable, curves: Curves, ruler: Ruler
+    way: str, seed: int, table: TrainedTable, curves: Curves, seconds: float
 ) -> tuple[list[float], list[float], int, int]:
-    """Hypervolume and smallest that passes at the points of ``ruler``; how many networks were trained, and how many of them stopped."""
+    """Hypervolume and smallest that passes after every one of ``SHARES``; how many networks were trained, and how many of them stopped."""
     confidence, _, control_every = way.partition("/")
     stopping.CONTROL_EVERY = int(control_every or stopping.CONTROL_EVERY)
     plan = SearchPlan(
@@ -128,26 +132,31 @@ def search(
         replicate_share=STUDY.search.replicates,
         stop_confidence=None if way == "none" else float(confidence),
     )
-    played = Played(table, curves, ruler.end)
+    played = Played(table, curves, seconds)
     directions = ["maximize", "minimize"]
     study = optuna.create_study(directions=directions, sampler=make_sampler(plan))
     with ThreadPoolExecutor(1) as executor:
         SearchDriver(study, plan, played, executor, n_workers=1).run(Limits(), played.full)
-    records = [r for r in read_records(study, plan.space) if r.evaluation and not r.replicate]
-    found = [r.candidate for r in records if r.state == "complete"]
-    ends = np.array([played.ends_s[candidate] for candidate in found])
-    taken = np.diff(ends, prepend=0)
-    steps = dict(zip(found, taken.tolist(), strict=True))
-    volumes, smallest = judge(
-        table, found, Ruler(ruler.name, steps.__getitem__, ruler.step, ruler.end)
-    )
-    quarters = [0, 1, 3]
-    return (
-        [volumes[i] for i in quarters],
-        [smallest[i] for i in quarters],
-        len(records),
-        len(records) - len(found),
-    )
+    records = [r for r in read_records(study, plan.space) if r.evaluation]
+    first = [r for r in records if not r.replicate]
+    points = [
+        judge([r for r in records if played.ends_s[r.candidate, r.seed] <= share * seconds], table)
+        for share in SHARES
+    ]
+    n_stopped = sum(r.state == "pruned" for r in first)
+    return [v for v, _ in points], [s for _, s in points], len(first), n_stopped
+
+
+def judge(records: Sequence[TrialRecord], table: TrainedTable) -> tuple[float, float]:
+    """The hypervolume of a study's front, and the size of the smallest that passes of those that would be raced."""
+    front = pareto_front(records)
+    truth = table.truth([s.candidate for s in front])
+    losses = [(np.log10(s.n_params), -a) for s, a in zip(front, truth.accuracies, strict=True)]
+    rule = SelectionRule(STUDY.bar, STUDY.selection.margin)
+    raced = list_candidates(records, rule)[: rule.max_candidates]
+    rates = table.truth([s.candidate for s in raced]).pass_rates if raced else []
+    passing = [s.n_params for s, r in zip(raced, rates, strict=True) if r >= rule.min_pass_rate]
+    return share_of_box(losses), float(min(passing, default=REF_POINT[0]))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import optuna
 from bench_plot import Panel, draw_lines
+from numpy.typing import ArrayLike
 from searches import (
     GP,
     RANDOM,
@@ -179,14 +180,19 @@ def judge(
     sizes = np.array([table.space.n_params(c.genome) for c in visited], dtype=float)
     truth = table.truth(visited)
     losses = np.column_stack((np.log10(sizes), -truth.accuracies))
-    ref = (np.log10(REF_POINT[0]), -REF_POINT[1])
-    box = np.log10(REF_POINT[0] / SMALLEST) * (1 - REF_POINT[1])
     ends = ruler.n_before(visited)
     passing = np.where(truth.pass_rates >= MIN_PASS_RATE, sizes, REF_POINT[0])
     return (
-        [hypervolume(losses[:n], ref) / box for n in ends],
+        [share_of_box(losses[:n]) for n in ends],
         [float(passing[:n].min(initial=REF_POINT[0])) for n in ends],
     )
+
+
+def share_of_box(losses: ArrayLike) -> float:
+    """The hypervolume of log10(parameters) and negative accuracies, shape ``(n, 2)``, as a share of the box."""
+    ref = (np.log10(REF_POINT[0]), -REF_POINT[1])
+    box = np.log10(REF_POINT[0] / SMALLEST) * (1 - REF_POINT[1])
+    return hypervolume(losses, ref) / box
 
 
 def compare(

@@ -17,7 +17,7 @@ from nasopt.candidates import CandidateSummary, pareto_front
 from nasopt.records import TO_THE_END, StopRule, TrialRecord
 
 MIN_CURVES = 20
-CONTROL_EVERY = 8
+CONTROL_EVERY = 16
 
 
 def is_control(number: int) -> bool:
