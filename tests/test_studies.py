@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 
 import ablate_sampler
+import ablate_stopping
 import bench_driver
 import bench_plot
 import bench_real
@@ -29,6 +30,7 @@ import trained_table
 from nasopt.candidates import pareto_front
 from nasopt.cost import count_cost, count_macs
 from nasopt.records import Evaluation, StopRule
+from nasopt.search import stopping
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.proposer import Problem, Strategy
 from nasopt.search.study import open_study, read_database, read_records
@@ -399,3 +401,38 @@ def test_what_was_stopped_is_trained_to_the_end_and_replayed_as_it_was(plan, tmp
     kept = {s.candidate for s in pareto_front(records)}
     front = {s.candidate for s in pareto_front(whole)}
     assert outcome.n_lost == len(front - kept)
+
+
+def test_a_played_training_has_a_real_curve_and_is_stopped_by_its_rule(table):
+    curves = ablate_stopping.Curves()
+    candidate = next(c for c in sample(20) if table.train(c, 1) > 0.2)
+    accuracy = table.train(candidate, 1)
+    whole = curves.draw(candidate, accuracy, 1)
+    assert whole == curves.draw(candidate, accuracy, 1)
+    assert len(whole) == 10
+    assert whole[-1] == pytest.approx(accuracy)
+    assert len({curves.draw(candidate, accuracy, seed) for seed in range(20)}) > 1
+
+    played = ablate_stopping.Played(table, curves, 1.5 * table.seconds(candidate))
+    stopped = played(candidate, 1, StopRule((0.0, whole[1] + 0.01)))
+    assert stopped.stopped
+    assert stopped.curve == whole[:2]
+    assert played.spent_s == pytest.approx(0.2 * table.seconds(candidate))
+    assert not played.full.is_set()
+    to_the_end = played(candidate, 1, StopRule())
+    assert (to_the_end.curve, to_the_end.stopped) == (whole, False)
+    played(candidate, 2, StopRule())
+    assert played.full.is_set()
+
+
+def test_whole_searches_are_judged_by_what_a_user_has_of_them(table, monkeypatch):
+    monkeypatch.setattr(stopping, "CONTROL_EVERY", 16)
+    curves = ablate_stopping.Curves()
+    volumes, smallest, n_trained, n_stopped = ablate_stopping.search(
+        "0.9/4", 0, table, curves, 250
+    )
+    assert stopping.CONTROL_EVERY == 4
+    assert 0 < min(volumes) <= max(volumes) < 1
+    assert 782 <= smallest[-1] <= 3000
+    assert n_trained > n_stopped > 0
+    assert ablate_stopping.search("none", 0, table, curves, 100)[3] == 0
