@@ -36,10 +36,14 @@ def wait_for_trials(study_file, n_trials):
     raise AssertionError(f"no {n_trials} trials in 60 s")
 
 
-def test_ctrl_c_ends_after_the_running_trials_with_code_130(study_file):
-    # However many trials end before the signal arrives, none is to be stopped early.
+def train_all_to_the_end(study_file):
+    """However many trials end before a signal arrives, none is to be stopped early."""
     text = study_file.read_text().replace("[search]", "[search]\nearly_stopping = false")
     study_file.write_text(text)
+
+
+def test_ctrl_c_ends_after_the_running_trials_with_code_130(study_file):
+    train_all_to_the_end(study_file)
     with start(study_file) as process:
         wait_for_trials(study_file, 2)
         process.send_signal(signal.SIGINT)
@@ -52,6 +56,7 @@ def test_ctrl_c_ends_after_the_running_trials_with_code_130(study_file):
 
 
 def test_killed_a_search_goes_on_with_the_trial_in_flight(nasopt, study_file):
+    train_all_to_the_end(study_file)
     with start(study_file) as process:
         wait_for_trials(study_file, 3)
         process.kill()
