@@ -4,10 +4,12 @@ import itertools
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,33 +197,35 @@ def test_killed_at_any_moment_the_table_is_that_of_an_undisturbed_search(
 def test_real_trainings_killed_at_any_moment_give_the_table_of_an_undisturbed_search(
     study_file, tmp_path
 ):
-    """The whole command, killed at least 20 times, with other numbers of workers in between."""
+    """The whole command, killed 20 times at random moments, with other numbers of workers in between."""
     rng = random.Random(5)
 
     def command(folder, n_workers):
         return [
             *(sys.executable, "-m", "nasopt", "search", study_file, "--quiet"),
-            *("--trials", "80", "--workers", str(n_workers)),
+            *("--trials", "240", "--workers", str(n_workers)),
             *("--database", tmp_path / folder / "study.db"),
         ]
 
     def rows(folder):
         return rows_of(open_context(study_file, database=tmp_path / folder / "study.db"))
 
-    kills = 0
-    while True:
+    def n_begun():
+        uri = f"file:{tmp_path / 'killed' / 'study.db'}?mode=ro"
+        with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as db:
+            return db.execute("SELECT count(*) FROM trials").fetchone()[0]
+        return 0
+
+    for _ in range(20):
+        enough, moment = n_begun() + rng.randint(0, 4), time.monotonic() + rng.uniform(2.0, 6.0)
         driver = subprocess.Popen(command("killed", rng.choice((1, 2, 4))))
-        try:
-            driver.wait(timeout=rng.uniform(2.0, 6.0) if kills < 20 else 600)
-        except subprocess.TimeoutExpired:
-            driver.kill()
-            driver.wait()
-            kills += 1
-            continue
-        if driver.returncode == 0:
-            break
-    assert kills >= 20
+        while driver.poll() is None and n_begun() <= enough and time.monotonic() < moment:
+            time.sleep(0.005)
+        assert driver.poll() is None, "it ended before it could be killed"
+        driver.kill()
+        driver.wait()
+    subprocess.run(command("killed", 2), check=True)
     subprocess.run(command("whole", 4), check=True)
     assert rows("killed") == rows("whole")
-    assert len(rows("whole")) == 80
+    assert len(rows("whole")) == 240
     assert {r.state for r in rows("whole")} <= {"complete", "pruned"}
