@@ -5,29 +5,25 @@ table tells of them by MACs; a training that is stopped takes as many as it has 
 that ended near its accuracy with a like recipe, scaled to it. After a quarter, half and all of the time a search is judged by what
 a user has of it: the hypervolume of its front, by true accuracies, and the smallest of the networks that would be
 raced of which 80 % of seeds clear the bar. Means over seeds. A way to stop is a confidence and how many trials there are to a control,
-``0.9/16``, or ``none``.
+``0.9/16``, the confidence alone for the usual number, or ``none``.
 """
 
 import argparse
 import hashlib
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
 import numpy as np
-import optuna
-from bench_table import REF_POINT, share_of_box
+from bench_table import REF_POINT, drive, share_of_box
 from trained_table import DEAD_ACCURACY, SPACE, STUDY, TABLE, TrainedTable, read_table
 
 from nasopt.candidates import pareto_front
 from nasopt.records import Candidate, Evaluation, StopRule, TrialRecord
 from nasopt.search import stopping
-from nasopt.search.driver import Limits, SearchDriver
-from nasopt.search.plan import SearchPlan
-from nasopt.search.samplers import make_sampler
+from nasopt.search.stopping import CONTROL_EVERY
 from nasopt.search.storage import silence_optuna
 from nasopt.search.study import read_records
 from nasopt.selection import SelectionRule, list_candidates
@@ -122,22 +118,10 @@ def search(
 ) -> tuple[list[float], list[float], int, int]:
     """Hypervolume and smallest that passes after every one of ``SHARES``; how many networks were trained, and how many of them stopped."""
     confidence, _, control_every = way.partition("/")
-    stopping.CONTROL_EVERY = int(control_every or stopping.CONTROL_EVERY)
-    plan = SearchPlan(
-        name="table",
-        space=SPACE,
-        bar=STUDY.bar,
-        seed=seed,
-        margin=STUDY.selection.margin,
-        replicate_share=STUDY.search.replicates,
-        stop_confidence=None if way == "none" else float(confidence),
-    )
+    stopping.CONTROL_EVERY = int(control_every or CONTROL_EVERY)
     played = Played(table, curves, seconds)
-    directions = ["maximize", "minimize"]
-    study = optuna.create_study(directions=directions, sampler=make_sampler(plan))
-    with ThreadPoolExecutor(1) as executor:
-        SearchDriver(study, plan, played, executor, n_workers=1).run(Limits(), played.full)
-    records = [r for r in read_records(study, plan.space) if r.evaluation]
+    study = drive(played, seed, played.full, None if way == "none" else float(confidence))
+    records = [r for r in read_records(study, SPACE) if r.evaluation]
     first = [r for r in records if not r.replicate]
     points = [
         judge([r for r in records if played.ends_s[r.candidate, r.seed] <= share * seconds], table)

@@ -42,7 +42,7 @@ from trained_table import DEAD_ACCURACY, SPACE, STUDY, TrainedTable, read_table
 
 from nasopt import variation
 from nasopt.pareto import hypervolume
-from nasopt.records import Candidate, Evaluation, StopRule
+from nasopt.records import Candidate, Evaluation, Evaluator, StopRule
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.genome_sampler import genome_problem, union_of_distributions
 from nasopt.search.plan import SearchPlan
@@ -138,6 +138,14 @@ def whole_driver(task: Task[Candidate], seed: int, enough: Enough[Candidate]) ->
             stop.set()
         return Evaluation(accuracy, accuracy, (accuracy,), accuracy == DEAD_ACCURACY, 0.0)
 
+    drive(evaluate, seed, stop)
+    return visited
+
+
+def drive(
+    evaluator: Evaluator, seed: int, stop: Event, stop_confidence: float | None = None
+) -> optuna.Study:
+    """The study of ``fashion-mnist.toml`` with that seed, in memory, by one worker until ``stop`` is set."""
     plan = SearchPlan(
         name="table",
         space=SPACE,
@@ -145,13 +153,13 @@ def whole_driver(task: Task[Candidate], seed: int, enough: Enough[Candidate]) ->
         seed=seed,
         margin=STUDY.selection.margin,
         replicate_share=STUDY.search.replicates,
+        stop_confidence=stop_confidence,
     )
     directions = ["maximize", "minimize"]
     study = optuna.create_study(directions=directions, sampler=make_sampler(plan))
     with ThreadPoolExecutor(1) as executor:
-        driver = SearchDriver(study, plan, evaluate, executor, n_workers=1)
-        driver.run(Limits(), stop)
-    return visited
+        SearchDriver(study, plan, evaluator, executor, n_workers=1).run(Limits(), stop)
+    return study
 
 
 METHODS: dict[str, Search[Candidate]] = {

@@ -4,7 +4,7 @@ Two sets of searches, of which the table is printed apart: the short ones that `
 studies of ``make search`` whose stopped trainings ``train_stopped.py`` trained to the end. A trial is stopped where
 its rule says so, learned, as in a search, from what the rules before it left of the curves two generations earlier.
 Replicates are never stopped, nor counted as architectures. Work is counted in seconds of
-training, stopped trainings by the share of their epochs. Which trial of eight is the control is played all eight ways,
+training, stopped trainings by the share of their epochs. Every choice of which trials are the controls is played,
 and the mean is printed: a control is never lost, and a front is short.
 
 What is lost is counted three ways. ``lost`` are the members of the final front that were stopped.
@@ -33,7 +33,7 @@ from nasopt.candidates import pareto_front
 from nasopt.cost import count_cost
 from nasopt.genome import Genome, ImageShape
 from nasopt.pareto import hypervolume
-from nasopt.records import Candidate, Evaluation, StopRule, TrialRecord
+from nasopt.records import TO_THE_END, Candidate, Evaluation, StopRule, TrialRecord
 from nasopt.search.ledger import n_known_to
 from nasopt.search.stopping import CONTROL_EVERY, MIN_CURVES, TeachingCurves
 
@@ -115,7 +115,7 @@ def seer(known: Sequence[TrialRecord], record: TrialRecord) -> StopRule:
         r.val_accuracy for r in known if r.state == "complete" and r.n_params <= record.n_params
     ]
     is_dominated = bool(rivals) and max(rivals) >= record.val_accuracy
-    return StopRule((2.0,)) if is_dominated and len(known) >= MIN_CURVES else StopRule()
+    return StopRule((2.0,)) if is_dominated and len(known) >= MIN_CURVES else TO_THE_END
 
 
 def prophet(whole: Sequence[TrialRecord]) -> RuleOf:
@@ -126,27 +126,31 @@ def prophet(whole: Sequence[TrialRecord]) -> RuleOf:
     )
 
 
+def replay(whole: Sequence[TrialRecord], rule_of: RuleOf, phase: int) -> list[TrialRecord]:
+    """A search as a rule would leave it, whose controls are the trials of number ``phase`` modulo ``CONTROL_EVERY``."""
+    seen: list[TrialRecord] = []
+    for record in whole:
+        n_known = bisect_left(seen, n_known_to(record.number, GENERATION), key=lambda r: r.number)
+        rule = TO_THE_END if record.replicate else rule_of(seen[:n_known], record)
+        evaluation = record.evaluation
+        assert evaluation is not None, "every trial of the table was trained"
+        kept = replace(record, rule=rule, control=record.number % CONTROL_EVERY == phase)
+        curve = evaluation.curve
+        end = next((i for i, a in enumerate(curve, start=1) if rule.should_stop(i, a)), None)
+        if end is not None and not kept.control:
+            seconds = evaluation.duration_s * end / len(curve)
+            stopped = replace(evaluation, curve=curve[:end], duration_s=seconds, stopped=True)
+            kept = replace(kept, state="pruned", evaluation=stopped)
+        seen.append(kept)
+    return seen
+
+
 def play(
     whole: Sequence[TrialRecord], rule_of: RuleOf, phase: int, truth: Mapping[Candidate, float]
 ) -> Outcome:
-    """What a rule does in a search whose controls are the trials of number ``phase`` modulo eight."""
-    seen: list[TrialRecord] = []
-    saved, stopped = 0.0, set()
-    for record in whole:
-        n_known = bisect_left(seen, n_known_to(record.number, GENERATION), key=lambda r: r.number)
-        rule = StopRule() if record.replicate else rule_of(seen[:n_known], record)
-        evaluation = record.evaluation
-        assert evaluation is not None, "every trial of the table was trained"
-        is_control = record.number % CONTROL_EVERY == phase
-        end = next(
-            (i for i, a in enumerate(evaluation.curve, start=1) if rule.should_stop(i, a)), None
-        )
-        kept = replace(record, rule=rule, control=is_control)
-        if end is not None and not is_control:
-            saved += evaluation.duration_s * (1 - end / len(evaluation.curve))
-            stopped.add(record.number)
-            kept = replace(kept, state="pruned")
-        seen.append(kept)
+    """What a rule does in a search; see :func:`replay`."""
+    seen = replay(whole, rule_of, phase)
+    stopped = {r.number for r in seen if r.state == "pruned"}
     front, left = pareto_front(whole), pareto_front(seen)
     lost = [s for s in front if s.number in stopped]
     # What died is worth nothing, whatever other seeds come to.
@@ -169,12 +173,15 @@ def play(
         )
         for found in (front, left)
     ]
-    first = [r for r in whole if not r.replicate]
+    spent, still_spent = (
+        sum(r.evaluation.duration_s for r in records if r.evaluation and not r.replicate)
+        for records in (whole, seen)
+    )
     return Outcome(
-        n_trials=len(first),
+        n_trials=sum(not r.replicate for r in whole),
         n_stopped=len(stopped),
-        spent_s=sum(r.evaluation.duration_s for r in first if r.evaluation),
-        saved_s=saved,
+        spent_s=spent,
+        saved_s=spent - still_spent,
         n_front=len(front),
         n_lost=len(lost),
         n_not_luck=n_not_luck,

@@ -5,15 +5,12 @@ import importlib.util
 import json
 import sys
 import xml.etree.ElementTree as ET
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from threading import Event
 
 import ablate_sampler
-import ablate_stopping
 import bench_driver
 import bench_plot
 import bench_real
@@ -22,22 +19,15 @@ import make_front
 import numpy as np
 import optuna
 import pytest
-import replay_stopping
 import searches
-import train_stopped
 import trained_table
 
-from nasopt.candidates import pareto_front
 from nasopt.cost import count_cost, count_macs
-from nasopt.records import Evaluation, StopRule
-from nasopt.search import stopping
-from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.proposer import Problem, Strategy
-from nasopt.search.study import open_study, read_database, read_records
-from tests.conftest import TableEvaluator, make_record
+from nasopt.search.study import open_study, read_database
+from tests.trained import SPACE, make_trained_table, sample
 
 BASELINE = Path(__file__).parent.parent / "studies" / "baseline" / "search.py"
-SPACE = trained_table.SPACE
 
 
 def load_baseline():
@@ -45,16 +35,6 @@ def load_baseline():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def sample(n, *, legal=True):
-    rng = np.random.default_rng(0)
-    found = []
-    while len(found) < n:
-        candidate = SPACE.sample(rng)
-        if (SPACE.why_too_large(candidate.genome) is None) == legal:
-            found.append(candidate)
-    return found
 
 
 # The baseline
@@ -101,15 +81,7 @@ def test_the_baseline_counts_macs_as_nasopt_does():
 
 @pytest.fixture(scope="module")
 def table():
-    rng = np.random.default_rng(1)
-    trainings = []
-    for candidate in sample(60):
-        center = -0.3 * np.log(SPACE.n_params(candidate.genome))
-        logs = center + rng.normal(0, 0.05, 12)
-        seconds = 1 + 1e-4 * count_macs(candidate.genome, SPACE.image, SPACE.n_classes)
-        n_dead = 12 if candidate.genome.final_activation == "relu" else 0
-        trainings.append(trained_table.Trainings(candidate, logs, n_dead, seconds))
-    return trained_table.TrainedTable(trainings)
+    return make_trained_table()
 
 
 def test_a_played_training_is_a_pure_function_of_candidate_and_seed(table):
@@ -350,89 +322,3 @@ def test_the_driver_is_timed_on_the_study_that_was_filled(plan, tmp_path):
     timing = bench_driver.Timing((1, 1), (1, 1), ((1, 1), (2, 4), (1, 1)))
     other = bench_driver.Timing((1, 1), (1, 1), ((4, 5), (8, 20), (1, 5)))
     assert timing.share_of(other) == (0.25, 0.2)
-
-
-def replayed(rule_of, truth):
-    """Eight trials of two epochs on a front, the largest the best; trial 0 is the control."""
-    accuracies = np.linspace(0.5, 0.85, 8).tolist()
-    records = [
-        make_record(i, 1000 + i, a, evaluation=Evaluation(a, a, (0.3, a), False, 2.0))
-        for i, a in enumerate(accuracies)
-    ]
-    worth = {r.candidate: truth(r.val_accuracy) for r in records}
-    return replay_stopping.play(records, rule_of(records), 0, worth)
-
-
-def test_a_replay_counts_what_stopping_saved_and_lost():
-    whole = replayed(replay_stopping.prophet, lambda accuracy: accuracy)
-    assert (whole.n_stopped, whole.n_lost, whole.saved_s, whole.volume_lost) == (0, 0, 0, 0)
-    everything = replayed(lambda _: lambda *_: StopRule((0.4,)), lambda accuracy: accuracy)
-    assert (everything.n_front, everything.n_stopped, everything.n_lost) == (8, 7, 7)
-    assert (everything.spent_s, everything.saved_s, everything.n_not_luck) == (16, 7, 7)
-    assert everything.volume_lost > 0
-    luck = replayed(lambda _: lambda *_: StopRule((0.4,)), lambda _: 0.6)
-    assert (luck.n_lost, luck.n_not_luck, luck.volume_lost) == (7, 0, 0)
-
-
-def test_what_was_stopped_is_trained_to_the_end_and_replayed_as_it_was(plan, tmp_path):
-    plan = replace(plan, stop_confidence=0.95, sampler="random", generation_size=4)
-    evaluator = TableEvaluator()
-    study = open_study(plan, tmp_path / "study.db", create=True)
-    with ThreadPoolExecutor(2) as executor:
-        SearchDriver(study, plan, evaluator, executor, 2).run(Limits(trials=100), Event())
-        records = read_records(study, plan.space)
-        rows = train_stopped.train_to_the_end(records, evaluator, executor)
-        cut = [
-            replace(r, evaluation=replace(r.evaluation, curve=(0.0,)))
-            for r in records
-            if r.state == "pruned"
-        ]
-        with pytest.raises(SystemExit, match="took another course"):
-            train_stopped.train_to_the_end(cut, evaluator, executor)
-    trained = [r for r in records if r.duplicate_of is None]
-    assert [row[0] for row in rows] == [r.number for r in trained]
-    assert {len(row[-3]) for row in rows} == {3}
-
-    whole = list(map(replay_stopping.from_stopped, json.loads(json.dumps(rows))))
-    truth = {r.candidate: r.val_accuracy for r in whole}
-    outcome = replay_stopping.play(whole, lambda _known, r: r.rule, 0, truth)
-    stopped = [r for r in trained if r.state == "pruned"]
-    assert outcome.n_stopped == len(stopped) > 5
-    kept = {s.candidate for s in pareto_front(records)}
-    front = {s.candidate for s in pareto_front(whole)}
-    assert outcome.n_lost == len(front - kept)
-
-
-def test_a_played_training_has_a_real_curve_and_is_stopped_by_its_rule(table):
-    curves = ablate_stopping.Curves()
-    candidate = next(c for c in sample(20) if table.train(c, 1) > 0.2)
-    accuracy = table.train(candidate, 1)
-    whole = curves.draw(candidate, accuracy, 1)
-    assert whole == curves.draw(candidate, accuracy, 1)
-    assert len(whole) == 10
-    assert whole[-1] == pytest.approx(accuracy)
-    assert len({curves.draw(candidate, accuracy, seed) for seed in range(20)}) > 1
-
-    played = ablate_stopping.Played(table, curves, 1.5 * table.seconds(candidate))
-    stopped = played(candidate, 1, StopRule((0.0, whole[1] + 0.01)))
-    assert stopped.stopped
-    assert stopped.curve == whole[:2]
-    assert played.spent_s == pytest.approx(0.2 * table.seconds(candidate))
-    assert not played.full.is_set()
-    to_the_end = played(candidate, 1, StopRule())
-    assert (to_the_end.curve, to_the_end.stopped) == (whole, False)
-    played(candidate, 2, StopRule())
-    assert played.full.is_set()
-
-
-def test_whole_searches_are_judged_by_what_a_user_has_of_them(table, monkeypatch):
-    monkeypatch.setattr(stopping, "CONTROL_EVERY", 16)
-    curves = ablate_stopping.Curves()
-    volumes, smallest, n_trained, n_stopped = ablate_stopping.search(
-        "0.9/4", 0, table, curves, 250
-    )
-    assert stopping.CONTROL_EVERY == 4
-    assert 0 < min(volumes) <= max(volumes) < 1
-    assert 782 <= smallest[-1] <= 3000
-    assert n_trained > n_stopped > 0
-    assert ablate_stopping.search("none", 0, table, curves, 100)[3] == 0
