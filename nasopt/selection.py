@@ -1,6 +1,6 @@
 """From all trials to the one network: raced on validation, then opened on test, and explained."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -39,7 +39,8 @@ class SelectionRule:
     Only the first ``n_seeds`` count, where more were trained at some time.
 
     Candidates are walked through from the smallest up; from the knee of the front up; or, of those with at
-    most ``under`` parameters, from the most accurate down.
+    most ``under`` parameters, from the most accurate down. Where ``trials`` are named, only their networks are candidates,
+    whatever they have in validation.
     """
 
     bar: float
@@ -50,11 +51,25 @@ class SelectionRule:
     race_seeds: int = 48
     order: Order = "smallest"
     under: int | None = None
+    trials: tuple[int, ...] = ()
 
     @property
     def title(self) -> str:
         """What it looks for, in words."""
-        return _TITLES[self.order].format(under=self.under)
+        title = _TITLES[self.order].format(under=self.under)
+        if not self.trials:
+            return title
+        return f"{title} among {_name_trials(self.trials)}, asked for by number,"
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What a user may ask for in place of the study file's, as plain JSON values; see :func:`recall_rule`."""
+        return {
+            "bar": self.bar,
+            "order": self.order,
+            "under": self.under,
+            "trials": list(self.trials),
+        }
 
     def race(self, position: int) -> RaceRule:
         """What the race of the network at ``position`` of the walk, from 1, is judged by."""
@@ -92,8 +107,16 @@ class SelectionRule:
         return verification.n_passed + n_left >= self.min_pass_rate * self.n_seeds
 
 
+def _name_trials(numbers: Sequence[int]) -> str:
+    return f"trial{'s' if len(numbers) > 1 else ''} {', '.join(str(n) for n in numbers)}"
+
+
 def adapt_rule(
-    usual: SelectionRule, order: str, under: int | None, bar: float | None
+    usual: SelectionRule,
+    order: str,
+    under: int | None,
+    bar: float | None,
+    trials: Sequence[int] = (),
 ) -> SelectionRule:
     """``usual`` with what a user asked for instead.
 
@@ -106,7 +129,39 @@ def adapt_rule(
         raise SettingsError(
             "the rule best-under needs the most parameters that a network may have; give it with --under"
         )
-    return replace(usual, order=order, under=under, bar=usual.bar if bar is None else bar)
+    return replace(
+        usual,
+        order=order,
+        under=under,
+        bar=usual.bar if bar is None else bar,
+        trials=tuple(sorted(set(trials))),
+    )
+
+
+def recall_rule(usual: SelectionRule, asked: Mapping[str, Any]) -> SelectionRule:
+    """``usual`` with what was asked for in an earlier run, perhaps by a version that knew less to ask for."""
+    return replace(usual, **{**asked, "trials": tuple(asked.get("trials", ()))})
+
+
+def check_trials(records: Sequence[TrialRecord], rule: SelectionRule) -> None:
+    """Refuses a rule that names a trial whose network cannot be raced.
+
+    Raises:
+        SettingsError: if the study has no such trial, or its network was never trained to the end.
+    """
+    known = {r.number: r for r in records}
+    trained = {s.candidate for s in summarize_candidates(records)}
+    for number in rule.trials:
+        if number not in known:
+            there = f"its last is trial {max(known)}" if known else "it has none yet"
+            raise SettingsError(f"the study has no trial {number}; {there}")
+        record = known[number]
+        if record.candidate not in trained:
+            why = f" ({record.reason})" if record.reason else ""
+            raise SettingsError(
+                f"trial {number} is {record.state}{why}, and its network was not trained to the end; name a trial that is "
+                "complete, or make it the start of a study of another name ([[search.start]])"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +188,7 @@ class Selection:
             "bar": self.rule.bar,
             "rule": self.rule.order,
             "under": self.rule.under,
+            "trials": list(self.rule.trials),
             "margin": self.rule.margin,
             "min_pass_rate": self.rule.min_pass_rate,
             "chosen": self.chosen.to_json() if self.chosen else None,
@@ -149,9 +205,12 @@ class Selection:
 
 
 def list_candidates(records: Sequence[TrialRecord], rule: SelectionRule) -> list[CandidateSummary]:
-    """The candidates that clear the bar by the margin in validation, in the order of the rule."""
+    """The candidates that clear the bar by the margin in validation, or those of the trials named, in the order of the rule."""
     networks = summarize_candidates(records)
     clear = [s for s in networks if s.shortfall(rule.bar, rule.margin) <= 0]
+    if rule.trials:
+        named = {r.candidate for r in records if r.number in rule.trials}
+        clear = [s for s in networks if s.candidate in named]
     if rule.under is not None:
         clear = [s for s in clear if s.n_params <= rule.under]
     if rule.order == "best-under":
@@ -204,6 +263,8 @@ def select_network(
         reasons.append(explain_race(races[-1], rule.bar, verdict, rule.min_pass_rate))
     if not candidates:
         limit = "" if rule.under is None else f" of at most {rule.under:,} parameters"
+        if rule.trials:
+            limit += f" among {_name_trials(rule.trials)}"
         reasons.append(explain_no_candidate(records, rule.bar, rule.margin, limit))
     elif len(candidates) > rule.max_candidates:
         reasons.append(

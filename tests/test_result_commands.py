@@ -36,6 +36,24 @@ def test_by_another_rule_the_report_follows_it(nasopt, study_file):
     assert json.loads(out)["chosen"]["n_params"] <= other["chosen"]["n_params"]
 
 
+def test_a_network_may_be_raced_by_its_number(nasopt, study_file):
+    nasopt("search", study_file, "--quiet")
+    usual = json.loads(nasopt("verify", study_file, "--json")[1])["chosen"]["number"]
+    front = json.loads(nasopt("front", study_file, "--json")[1])
+    other = next(r["number"] for r in front if r["number"] != usual)
+    code, _, err = nasopt("verify", study_file, "--trial", 99)
+    assert code == 2
+    assert "the study has no trial 99" in err
+    selection = json.loads(nasopt("verify", study_file, "--trial", other, "--json")[1])
+    assert [race["number"] for race in selection["races"]] == [other]
+    report = study_file.parent / "runs" / "tiny" / "report.html"
+    assert f"nasopt verify {study_file} --trial {other}" in report.read_text()
+    words = ("verify", study_file, "--trial", usual, "--trial", usual, "--json")
+    code, out, _ = nasopt(*words)
+    selection = json.loads(out)
+    assert (code, selection["chosen"]["number"], selection["trials"]) == (0, usual, [usual])
+
+
 def test_the_floor_is_trained_and_resumed(nasopt, study_file):
     nasopt("search", study_file, "--quiet")
     words = ("floor", study_file, "--below", "960", "--depth", "2")

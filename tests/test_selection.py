@@ -1,3 +1,4 @@
+import json
 import math
 import re
 from dataclasses import replace
@@ -8,7 +9,14 @@ from nasopt.candidates import summarize_candidates
 from nasopt.errors import SettingsError
 from nasopt.explanation import find_knee
 from nasopt.records import Race, SeedResult, Verification
-from nasopt.selection import SelectionRule, adapt_rule, list_candidates, select_network
+from nasopt.selection import (
+    SelectionRule,
+    adapt_rule,
+    check_trials,
+    list_candidates,
+    recall_rule,
+    select_network,
+)
 from tests.conftest import make_record
 
 RULE = SelectionRule(bar=0.75, margin=0.01, n_seeds=3, race_seeds=4)
@@ -280,10 +288,52 @@ def test_other_rules_walk_in_another_order():
     assert selection.to_json()["rule"] == "best-under"
 
 
+def test_named_trials_are_the_only_candidates_whatever_they_have():
+    again = replace(RECORDS[1], number=8, seed=8, replicate=1)  # another training of trial 1
+    records = [*RECORDS, again]
+    named = replace(RULE, trials=(0, 4, 8))
+    assert [s.number for s in list_candidates(records, named)] == [0, 1, 4]
+    assert [s.number for s in list_candidates(records, replace(named, under=1500))] == [0, 1]
+    selection = select_network(
+        records, named, lambda s, _: raced(s, *GOOD), lambda s: verification(s, 0.8, 0.8, 0.8)
+    )
+    assert selection.chosen.number == 0
+    assert (
+        "it is the smallest network among trials 0, 4, 8, asked for by number, that won its race"
+        in selection.reasons[0]
+    )
+    assert selection.to_json()["trials"] == [0, 4, 8]
+    nothing = select_network(RECORDS, replace(named, trials=(4,), under=1500), None, None)
+    assert "none of at most 1,500 parameters among trial 4 clears" in nothing.reasons[-1]
+
+
+def test_a_trial_that_cannot_be_raced_is_refused():
+    stopped = replace(RECORDS[2], number=8, state="pruned", reason="below the rule after epoch 3")
+    stopped = replace(stopped, candidate=replace(stopped.candidate, lr=0.05))
+    records = [*RECORDS, stopped]
+    check_trials(records, replace(RULE, trials=(0, 4)))
+    with pytest.raises(SettingsError, match=r"no trial 99; its last is trial 8"):
+        check_trials(records, replace(RULE, trials=(0, 99)))
+    with pytest.raises(SettingsError, match="no trial 0; it has none yet"):
+        check_trials([], replace(RULE, trials=(0,)))
+    with pytest.raises(
+        SettingsError, match=r"trial 8 is pruned \(below the rule after epoch 3\).*search.start"
+    ):
+        check_trials(records, replace(RULE, trials=(8,)))
+
+
+def test_what_was_asked_for_is_recalled_also_as_earlier_versions_stored_it():
+    asked = replace(RULE, order="best-under", under=1500, bar=0.8, trials=(4,))
+    assert recall_rule(RULE, json.loads(json.dumps(asked.asked))) == asked
+    assert recall_rule(RULE, {"bar": 0.8, "order": "smallest", "under": None}).trials == ()
+    assert recall_rule(RULE, {}) == RULE
+
+
 def test_a_rule_is_adapted_to_what_a_user_asked_for():
     adapted = adapt_rule(RULE, "best-under", 1500, 0.8)
     assert (adapted.order, adapted.under, adapted.bar) == ("best-under", 1500, 0.8)
     assert adapt_rule(RULE, "smallest", None, None) == RULE
+    assert adapt_rule(RULE, "smallest", None, None, [4, 0, 4]).trials == (0, 4)
     with pytest.raises(SettingsError, match="unknown rule 'best'; give one of smallest, knee"):
         adapt_rule(RULE, "best", None, None)
     with pytest.raises(SettingsError, match="best-under needs the most parameters .* --under"):

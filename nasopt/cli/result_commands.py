@@ -45,6 +45,14 @@ def verify(
             help="The most parameters of a network; with any rule, required for best-under.",
         ),
     ] = None,
+    trial: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=0,
+            metavar="NUMBER",
+            help="Only the network of this trial, whatever its accuracy in the search; may be repeated.",
+        ),
+    ] = None,
     workers: Workers = None,
     ray: Ray = None,
     database: Database = None,
@@ -58,7 +66,7 @@ def verify(
     from nasopt.tables import describe_race, describe_verification, selection_lines
 
     context = workflow.open_context(study, database=database, data=data)
-    chosen_rule = adapt_rule(context.settings.rule, rule, under, bar)
+    chosen_rule = adapt_rule(context.settings.rule, rule, under, bar, trial or ())
 
     def show(text: str) -> None:
         if not (quiet or as_json):

@@ -1,14 +1,13 @@
 """What the dashboard shows of a study: written after a search, and after a choice."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from nasopt.candidates import CandidateSummary
 from nasopt.records import Race, TrialRecord, Verification
 from nasopt.report import StudyView, dashboard_figures
 from nasopt.search.dashboard import Annotation, annotate_study
 from nasopt.search.study import Study, read_race, read_rule, read_verification
-from nasopt.selection import Selection, select_network
+from nasopt.selection import Selection, recall_rule, select_network
 from nasopt.workflow.context import StudyContext
 
 
@@ -16,7 +15,7 @@ def recall_selection(
     context: StudyContext, study: Study, records: Sequence[TrialRecord]
 ) -> Selection:
     """The selection as far as ``study`` has its races and verifications; trains nothing."""
-    rule = replace(context.settings.rule, **read_rule(study))
+    rule = recall_rule(context.settings.rule, read_rule(study))
 
     def recall_race(network: CandidateSummary, _position: int) -> Race:
         return read_race(study, network)

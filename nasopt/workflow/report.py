@@ -91,4 +91,5 @@ def _options(rule: SelectionRule, bar: float) -> str:
     """What makes ``nasopt verify`` choose by ``rule``, in a study whose own bar is ``bar``."""
     options = f" --rule {rule.order}" if rule.order != "smallest" else ""
     options += f" --under {rule.under}" if rule.under is not None else ""
+    options += "".join(f" --trial {number}" for number in rule.trials)
     return options + (f" --bar {rule.bar:g}" if rule.bar != bar else "")

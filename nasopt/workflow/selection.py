@@ -25,7 +25,7 @@ from nasopt.search.study import (
     write_rule,
     write_verification,
 )
-from nasopt.selection import Selection, SelectionRule, select_network
+from nasopt.selection import Selection, SelectionRule, check_trials, select_network
 from nasopt.training import TrainingResult
 from nasopt.verification import FinalTraining, run_race, verify
 from nasopt.workflow.annotation import annotate, recall_selection
@@ -50,16 +50,18 @@ def run_selection(
         DataError: if the data cannot be read.
         OutputError: if the weights or the numbers cannot be written.
         EngineError: if the weights of an earlier verification are lost, and this machine trains others.
+        SettingsError: if the rule names a trial whose network cannot be raced.
     """
     context.open(create=False)  # so that a missing study is reported before anything is written
     engine = context.engine
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
     final_training = FinalTraining(context.source, context.settings.recipe, engine)
     with driving(context) as study, workers(engine, pool) as (executor, _):
+        records = read_database(context.database, context.plan.space)
+        check_trials(records, rule)
         write_environment(study, {"task": "verification"} | describe_environment(engine))
         walk = _Walk(context, study, rule, evaluator, final_training, executor, on_race, on_seed)
-        write_rule(study, {"bar": rule.bar, "order": rule.order, "under": rule.under})
-        records = read_database(context.database, context.plan.space)
+        write_rule(study, rule.asked)
         selection = select_network(records, rule, walk.race, walk.verify)
         # The weights first: whatever ends this between the two, no numbers stand beside another network's weights.
         if selection.verification is not None:
