@@ -1,0 +1,124 @@
+"""Halving over seeds: who is promoted, that it finds what is reliable, and that it goes on where it was."""
+
+import time
+from collections import Counter
+
+import halving
+import numpy as np
+import pytest
+
+from nasopt.errors import DivergedError
+from nasopt.genome import Genome
+from nasopt.records import Candidate, Evaluation
+from tests.trained import SPACE
+
+START = Candidate(Genome.parse("NC 2 3 tanh;RC 2 3 tanh;RC 4 3 tanh;FL swish;"), 0.01, 0.1)
+SIZES = (900, 1300)
+
+
+def make(n_features=None):
+    made = halving.Halving(SPACE, 0.75, SIZES, np.random.default_rng(3), n_features)
+    made.start((START,))
+    return made
+
+
+def quality(candidate):
+    """Larger networks are better, up to 1,300 parameters; a sigmoid costs a point."""
+    n_sigmoids = str(candidate.genome).count("sigmoid")
+    return 0.73 + 0.03 * (SPACE.n_params(candidate.genome) - 900) / 400 - 0.01 * n_sigmoids
+
+
+def play(search, n, noise):
+    rng = np.random.default_rng(4)
+    for _ in range(n):
+        candidate, number = search.next_training()
+        search.tell(candidate, number, quality(candidate) + rng.normal(0, noise))
+
+
+def test_starts_come_first_then_children_that_are_allowed():
+    search = make(n_features=4)
+    asked = [search.next_training() for _ in range(2)]
+    assert asked == [(START, 0), (START, 1)]
+    for candidate, number in asked:
+        search.tell(candidate, number, 0.7)
+    play(search, 60, 0.01)
+    assert len(search.entries) > 10
+    for candidate in search.entries:
+        assert SIZES[0] <= SPACE.n_params(candidate.genome) <= SIZES[1]
+        assert candidate.genome.layers[-1].filters == 4
+
+
+def test_a_start_of_another_size_is_left_out():
+    search = halving.Halving(SPACE, 0.75, (800, 900), np.random.default_rng(3))
+    search.start((START,))
+    assert search.entries == {}
+
+
+def test_few_come_to_the_last_rung_and_they_are_the_good_ones():
+    search = make()
+    play(search, 1500, 0.01)
+    counts = Counter(entry.n for entry in search.entries.values())
+    assert set(counts) <= set(range(33))
+    assert counts[1] > counts[2] > counts[8]
+    last = [c for c, entry in search.entries.items() if entry.n == 32]
+    everything = [quality(c) for c in search.entries]
+    assert 0 < len(last) < len(everything) / 5
+    assert np.median([quality(c) for c in last]) > np.quantile(everything, 0.9)
+    best = search.best(5)
+    assert len({c.genome for c in best}) == 5
+    assert quality(best[0]) > quality(START) + 0.005
+
+
+def test_a_lucky_seed_is_not_worth_many_good_ones():
+    search = make()
+    lucky = Candidate(START.genome, 0.02, 0.1)
+    other = Candidate(Genome.parse("RC 2 3 tanh;RC 4 3 tanh;FL swish;"), 0.01, 0.1)
+    for number in range(8):
+        search.recall(START, number, 0.76)
+        search.recall(other, number, 0.74)
+    search.recall(lucky, 0, 0.764)
+    assert search.best(2) == [START, other]
+
+
+def test_a_seed_that_died_costs_no_more_than_the_clip():
+    search = make()
+    for number, accuracy in enumerate([0.1, 0.9]):
+        search.recall(START, number, accuracy)
+    assert search._scores(START).mean() == pytest.approx(0.75)
+
+
+def test_trainings_under_way_have_numbers_of_their_own_and_lost_ones_are_done_again(tmp_path):
+    search, log = make(), tmp_path / "log.jsonl"
+    (_, first), (_, second) = search.next_training(), search.next_training()
+    assert (first, second) == (0, 1)
+    search.tell(START, second, 0.76)
+    halving.append_log(log, START, second, 0.76)  # and killed before the first one ended
+    again = make()
+    for candidate, number, accuracy in halving.read_log(log):
+        again.recall(candidate, number, accuracy)
+    assert again.next_training() == (START, 0)
+
+
+def test_a_log_goes_on(tmp_path):
+    log = tmp_path / "log.jsonl"
+    assert halving.read_log(log) == []
+
+    def evaluate(candidate, seed, _rule):
+        if candidate.lr > 0.05:
+            raise DivergedError("the loss became infinite")
+        accuracy = quality(candidate) + np.random.default_rng(seed).normal(0, 0.01)
+        time.sleep(0.002)
+        return Evaluation(accuracy, accuracy, (accuracy,), False, 0.0)
+
+    search = make()
+    halving.run(search, evaluate, log, 2, time.monotonic() + 1)
+    rows = halving.read_log(log)
+    assert len(rows) == sum(entry.n for entry in search.entries.values()) > 50
+    assert len({(candidate, number) for candidate, number, _ in rows}) == len(rows)
+    again = make()
+    for row in rows:
+        again.recall(*row)
+    assert {c: e.accuracies for c, e in again.entries.items()} == {
+        c: e.accuracies for c, e in search.entries.items()
+    }
+    assert again.best(3) == search.best(3)
