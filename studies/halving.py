@@ -37,7 +37,8 @@ N_START = 2  # seeds of every start
 N_PARENTS = 16
 CROSSOVERS = 0.2
 PRIOR_SEEDS = 1.5  # how many seeds of a mediocre network are added to those of each
-CLIP = 0.02  # an accuracy counts as at most so much above or below the bar
+# An accuracy counts as at most so much above or below the bar: luck hardly, a seed that died a good deal.
+MOST_ABOVE, MOST_BELOW = 0.02, 0.1
 STUDY_SEED = 8888  # no study file uses it
 
 
@@ -117,9 +118,9 @@ class Halving:
         return list(best_of.values())[:n_most]
 
     def _scores(self, candidate: Candidate) -> np.ndarray:
-        """Accuracies near the bar: what dies from some seeds is not the worse the lower these end."""
+        """Accuracies, clipped near the bar."""
         accuracies = list(self.entries[candidate].accuracies.values())
-        return np.clip(accuracies, self.bar - CLIP, self.bar + CLIP)
+        return np.clip(accuracies, self.bar - MOST_BELOW, self.bar + MOST_ABOVE)
 
     def _unfilled(self) -> Candidate | None:
         for candidate, entry in self.entries.items():
