@@ -1,7 +1,7 @@
 """The most reliable networks of at most so many parameters: halving over seeds, among the children of the best so far.
 
 A search judges a network by one training or a few, which near the bar is luck. Here a network is trained from 1, 2, 4, ...
-32 seeds, and of all that come to a rung only the best go on to the next (asynchronous successive halving). A worker that
+64 seeds, and of all that come to a rung only the best go on to the next (asynchronous successive halving). A worker that
 is not needed for that trains a new child of the best architectures. It begins with the starts of the study file:
 
     python studies/halving.py studies/below-1000.toml --log studies/runs/halving.jsonl --minutes 60
@@ -18,6 +18,7 @@ import itertools
 import json
 import threading
 import time
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from nasopt.space import SearchSpace
 from nasopt.variation import vary
 from nasopt.workflow import open_context
 
-RUNGS = (1, 2, 4, 8, 16, 32)
+RUNGS = (1, 2, 4, 8, 16, 32, 64)
 KEPT = 0.3  # of all that came to a rung
 N_START = 2  # seeds of every start
 N_PARENTS = 16
@@ -39,7 +40,6 @@ CROSSOVERS = 0.2
 PRIOR_SEEDS = 1.5  # how many seeds of a mediocre network are added to those of each
 # An accuracy counts as at most so much above or below the bar: luck hardly, a seed that died a good deal.
 MOST_ABOVE, MOST_BELOW = 0.02, 0.1
-STUDY_SEED = 8888  # no study file uses it
 
 
 @dataclass(slots=True)
@@ -149,6 +149,12 @@ class Halving:
                 return child
 
 
+def seed_of(candidate: Candidate, number: int) -> int:
+    """The seed of a training. Two recipes of one architecture share none, or what is lucky for one would flatter all."""
+    recipe = zlib.crc32(f"{candidate.lr!r} {candidate.lr_decay!r}".encode())
+    return trial_seed(recipe, candidate.genome, number, "race")
+
+
 def read_log(path: Path) -> list[tuple[Candidate, int, float]]:
     """The trainings of earlier runs, in order."""
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -183,8 +189,8 @@ def run(halving: Halving, evaluator: Evaluator, log: Path, n_workers: int, end: 
         while time.monotonic() < end:
             with lock:
                 candidate, number = halving.next_training()
-            seed = trial_seed(STUDY_SEED, candidate.genome, number, "race")
             try:
+                seed = seed_of(candidate, number)
                 accuracy = evaluator(candidate, seed, TO_THE_END).val_accuracy
             except TrainingError:
                 accuracy = 0.0  # as in a race
