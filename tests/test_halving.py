@@ -1,7 +1,10 @@
 """Halving over seeds: who is promoted, that it finds what is reliable, and that it goes on where it was."""
 
+import json
+import re
 import time
 from collections import Counter
+from pathlib import Path
 
 import halving
 import numpy as np
@@ -129,3 +132,27 @@ def test_a_log_goes_on(tmp_path):
         c: e.accuracies for c, e in search.entries.items()
     }
     assert again.best(3) == search.best(3)
+
+
+def test_the_published_table_says_what_the_documentation_does():
+    root = Path(halving.__file__).parents[1]
+    rows = json.loads((root / "studies/results/fashion-mnist-below-1000.json").read_text())
+    told = (root / "docs" / "results.md").read_text()
+    assert f"{sum(len(row[-1]) for row in rows):,} trainings of {len(rows)} networks" in told
+    found = re.findall(
+        r"\| (\d+) \| `([^`]+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) % \| ([\d.]+) % \| (\d+) of (\d+) \|",
+        told,
+    )
+    assert len(found) == 7
+    for n_params, genome, lr, lr_decay, mean, lowest, n_above, n in found:
+        (accuracies,) = [
+            row[4]
+            for row in rows
+            if row[:2] == [genome, int(n_params)]
+            and (f"{row[2]:.4g}", f"{row[3]:.3g}")
+            == (f"{float(lr):.4g}", f"{float(lr_decay):.3g}")
+        ]
+        assert SPACE.n_params(Genome.parse(genome)) == int(n_params) < 1000
+        assert (len(accuracies), sum(a > 0.75 for a in accuracies)) == (int(n), int(n_above))
+        assert f"{100 * np.mean(accuracies):.2f}" == mean
+        assert f"{100 * min(accuracies):.1f}" == lowest
