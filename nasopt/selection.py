@@ -154,7 +154,9 @@ def check_trials(records: Sequence[TrialRecord], rule: SelectionRule) -> None:
     for number in rule.trials:
         if number not in known:
             there = f"its last is trial {max(known)}" if known else "it has none yet"
-            raise SettingsError(f"the study has no trial {number}; {there}")
+            raise SettingsError(
+                f"the study has no trial {number}; {there}: name one that 'nasopt front' lists, or search on"
+            )
         record = known[number]
         if record.candidate not in trained:
             why = f" ({record.reason})" if record.reason else ""
@@ -272,5 +274,6 @@ def select_network(
             "raise it, or search longer."
         )
     else:
-        reasons.append(f"No candidate is left; {SEARCH_LONGER}.")
+        others = "name other trials or none, or " if rule.trials else ""
+        reasons.append(f"No candidate is left; {others}{SEARCH_LONGER}.")
     return Selection(rule, None, tuple(races), tuple(tested), tuple(reasons))

@@ -17,8 +17,8 @@ import argparse
 import itertools
 import json
 import threading
-import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -181,12 +181,14 @@ def append_log(path: Path, candidate: Candidate, number: int, accuracy: float) -
         file.write(json.dumps(row) + "\n")
 
 
-def run(halving: Halving, evaluator: Evaluator, log: Path, n_workers: int, end: float) -> None:
-    """Trains until ``end`` on the clock of :func:`time.monotonic`, on so many threads."""
+def run(
+    halving: Halving, evaluator: Evaluator, log: Path, n_workers: int, stop: threading.Event
+) -> None:
+    """Trains on so many threads until ``stop`` is set, or one of them fails; what is under way is finished."""
     lock = threading.Lock()
 
     def work() -> None:
-        while time.monotonic() < end:
+        while not stop.is_set():
             with lock:
                 candidate, number = halving.next_training()
             try:
@@ -198,11 +200,12 @@ def run(halving: Halving, evaluator: Evaluator, log: Path, n_workers: int, end: 
                 halving.tell(candidate, number, accuracy)
                 append_log(log, candidate, number, accuracy)
 
-    threads = [threading.Thread(target=work) for _ in range(n_workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(n_workers) as executor:
+        try:
+            for done in as_completed([executor.submit(work) for _ in range(n_workers)]):
+                done.result()
+        finally:
+            stop.set()
 
 
 def main() -> None:
@@ -232,7 +235,14 @@ def main() -> None:
         parser.error("no start of the study file has such a size; name one ([[search.start]])")
     args.log.parent.mkdir(parents=True, exist_ok=True)
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, "native")
-    run(halving, evaluator, args.log, args.workers, time.monotonic() + 60 * args.minutes)
+    stop = threading.Event()
+    timer = threading.Timer(60 * args.minutes, stop.set)
+    timer.daemon = True
+    timer.start()
+    try:
+        run(halving, evaluator, args.log, args.workers, stop)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on")
     for candidate in halving.best(20):
         accuracies = list(halving.entries[candidate].accuracies.values())
         print(

@@ -2,7 +2,7 @@
 
 import json
 import re
-import time
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -113,17 +113,22 @@ def test_a_log_goes_on(tmp_path):
     log = tmp_path / "log.jsonl"
     assert halving.read_log(log) == []
 
+    stop, seeds = threading.Event(), []
+
     def evaluate(candidate, seed, _rule):
+        seeds.append(seed)
+        if len(seeds) >= 60:
+            stop.set()
         if candidate.lr > 0.05:
             raise DivergedError("the loss became infinite")
         accuracy = quality(candidate) + np.random.default_rng(seed).normal(0, 0.01)
-        time.sleep(0.002)
         return Evaluation(accuracy, accuracy, (accuracy,), False, 0.0)
 
     search = make()
-    halving.run(search, evaluate, log, 2, time.monotonic() + 1)
+    halving.run(search, evaluate, log, 2, stop)
     rows = halving.read_log(log)
-    assert len(rows) == sum(entry.n for entry in search.entries.values()) > 50
+    assert len(rows) == sum(entry.n for entry in search.entries.values()) >= 60
+    assert len(set(seeds)) == len(seeds) == len(rows)
     assert len({(candidate, number) for candidate, number, _ in rows}) == len(rows)
     again = make()
     for row in rows:
@@ -132,6 +137,16 @@ def test_a_log_goes_on(tmp_path):
         c: e.accuracies for c, e in search.entries.items()
     }
     assert again.best(3) == search.best(3)
+
+
+def test_an_error_that_is_no_training_error_ends_the_run(tmp_path):
+    def evaluate(_candidate, seed, _rule):
+        if seed == halving.seed_of(START, 1):
+            raise ZeroDivisionError
+        return Evaluation(0.7, 0.7, (0.7,), False, 0.0)
+
+    with pytest.raises(ZeroDivisionError):
+        halving.run(make(), evaluate, tmp_path / "log.jsonl", 2, threading.Event())
 
 
 def test_the_published_table_says_what_the_documentation_does():

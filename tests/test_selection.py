@@ -146,6 +146,7 @@ def test_the_extremes_are_explained_too():
             "none clears 75.0% by a margin of 1.0% .* the best of all scored 74.00% with 900 parameters",
         ),
         (RECORDS, RULE, "No candidate is left; search longer .*--budget"),
+        (RECORDS, replace(RULE, trials=(4,)), "left; name other trials or none, or search longer"),
         (
             RECORDS,
             replace(RULE, order="best-under", under=920),
@@ -312,7 +313,10 @@ def test_a_trial_that_cannot_be_raced_is_refused():
     stopped = replace(stopped, candidate=replace(stopped.candidate, lr=0.05))
     records = [*RECORDS, stopped]
     check_trials(records, replace(RULE, trials=(0, 4)))
-    with pytest.raises(SettingsError, match=r"no trial 99; its last is trial 8"):
+    with pytest.raises(
+        SettingsError,
+        match=r"no trial 99; its last is trial 8: name one that 'nasopt front' lists",
+    ):
         check_trials(records, replace(RULE, trials=(0, 99)))
     with pytest.raises(SettingsError, match="no trial 0; it has none yet"):
         check_trials([], replace(RULE, trials=(0,)))
