@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nasopt.errors import TrainingError
+from nasopt.errors import SearchStoppedError, TrainingError
 from nasopt.evaluation import TrainingEvaluator
 from nasopt.genome import Genome
 from nasopt.records import TO_THE_END, Candidate, Evaluator, trial_seed
@@ -40,6 +40,7 @@ CROSSOVERS = 0.2
 PRIOR_SEEDS = 1.5  # how many seeds of a mediocre network are added to those of each
 # An accuracy counts as at most so much above or below the bar: luck hardly, a seed that died a good deal.
 MOST_ABOVE, MOST_BELOW = 0.02, 0.1
+MAX_CHILDREN = 10_000  # made before one that is allowed
 
 
 @dataclass(slots=True)
@@ -140,13 +141,18 @@ class Halving:
 
     def _child(self) -> Candidate:
         parents = self.best(N_PARENTS)
-        while True:
+        for _ in range(MAX_CHILDREN):
             n_parents = 2 if self.rng.random() < CROSSOVERS else 1
             chosen = [parents[int(self.rng.integers(len(parents)))] for _ in range(n_parents)]
             child = vary(chosen, self.space, self.rng)
             if child not in self.entries and self.allows(child):
                 self.entries[child] = Entry()
                 return child
+        least, most = self.sizes
+        raise SearchStoppedError(
+            f"none of {MAX_CHILDREN:,} children of the best networks has {least} to {most} parameters and is new; widen "
+            "--min-params and --max-params, or begin with other networks"
+        )
 
 
 def seed_of(candidate: Candidate, number: int) -> int:
@@ -243,6 +249,8 @@ def main() -> None:
         run(halving, evaluator, args.log, args.workers, stop)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on")
+    except SearchStoppedError as error:
+        print(error)
     for candidate in halving.best(20):
         accuracies = list(halving.entries[candidate].accuracies.values())
         print(

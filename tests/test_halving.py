@@ -10,7 +10,7 @@ import halving
 import numpy as np
 import pytest
 
-from nasopt.errors import DivergedError
+from nasopt.errors import DivergedError, SearchStoppedError
 from nasopt.genome import Genome
 from nasopt.records import Candidate, Evaluation
 from tests.trained import SPACE
@@ -137,6 +137,13 @@ def test_a_log_goes_on(tmp_path):
         c: e.accuracies for c, e in search.entries.items()
     }
     assert again.best(3) == search.best(3)
+
+
+def test_sizes_that_no_child_has_end_it_with_what_to_do():
+    search = halving.Halving(SPACE, 0.75, (783, 783), np.random.default_rng(3))
+    search.recall(START, 0, 0.75)
+    with pytest.raises(SearchStoppedError, match="widen --min-params"):
+        search.next_training()
 
 
 def test_an_error_that_is_no_training_error_ends_the_run(tmp_path):
