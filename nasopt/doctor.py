@@ -12,7 +12,8 @@ from nasopt.data import DataSource, load_test, load_train_val
 from nasopt.data.fashion_mnist import cache_folder
 from nasopt.errors import NasoptError
 from nasopt.settings import default_workers
-from nasopt.training.native_engine import chosen_isa, why_not_native
+from nasopt.training.engines import why_slow
+from nasopt.training.native_engine import chosen_isa
 
 MIN_FREE_BYTES = 2**30
 
@@ -55,10 +56,8 @@ def _packages() -> str:
 
 
 def _engine() -> str:
-    reason = why_not_native()
-    if reason is not None:
-        return f"trainings use PyTorch, many times slower than the native engine: {reason}"
-    return f"trainings use the native engine, with the instruction set {chosen_isa()}"
+    slow = why_slow("auto")
+    return slow or f"trainings use the native engine, with the instruction set {chosen_isa()}"
 
 
 def _cores() -> str:

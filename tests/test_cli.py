@@ -286,7 +286,9 @@ def test_doctor_says_what_to_do_about_a_problem(nasopt, tmp_path, monkeypatch):
     assert "PROBLEM  fashion-mnist: there is no folder" in out
 
 
-def test_doctor_says_why_the_native_engine_is_not_used(nasopt, monkeypatch):
+def test_doctor_and_a_search_say_why_the_native_engine_is_not_used(
+    nasopt, study_file, monkeypatch
+):
     monkeypatch.setattr("nasopt.training.native_engine._native", None)
     monkeypatch.setattr(
         "nasopt.training.native_engine._import_error", "no such file", raising=False
@@ -295,6 +297,10 @@ def test_doctor_says_why_the_native_engine_is_not_used(nasopt, monkeypatch):
     assert code == 0
     assert "trainings use PyTorch, many times slower than the native engine" in out
     assert "install a C++ compiler" in out
+    code, _, err = nasopt("search", study_file, "--trials", 1)
+    assert code == 0
+    assert "note: trainings use PyTorch, many times slower" in err
+    assert "note:" not in nasopt("search", study_file, "--trials", 1, "--quiet")[2]
 
 
 def test_version_and_help(nasopt):

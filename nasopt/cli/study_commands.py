@@ -53,8 +53,12 @@ def search(
     from nasopt.display import SearchDisplay, describe_end, describe_progress
     from nasopt.search.driver import Limits
     from nasopt.settings import parse_duration
+    from nasopt.training.engines import why_slow
 
     context = workflow.open_context(study, database=database, data=data)
+    slow = why_slow(context.settings.training.engine)
+    if slow and not (quiet or as_json):
+        err.print(f"note: {slow}", highlight=False)
     chosen = context.settings.search
     try:
         seconds = None if budget is None else parse_duration(budget)

@@ -38,6 +38,12 @@ class Engine(NamedTuple):
     releases_gil: bool
 
 
+def why_slow(name: str) -> str | None:
+    """That PyTorch trains for want of the native engine, and what to do; None if it was asked for, or the native one trains."""
+    reason = why_not_native() if name == "auto" else None
+    return reason and f"trainings use PyTorch, many times slower than the native engine: {reason}"
+
+
 def choose_engine(name: str) -> Engine:
     """The engine of that name; ``auto`` is the fastest that works on this machine.
 
