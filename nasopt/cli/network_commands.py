@@ -39,7 +39,7 @@ def train(
         bool,
         typer.Option(
             "--all-epochs",
-            help="Never stop early, as searches and verifications do; without it the test loss decides.",
+            help="Train all epochs, as races and verifications do; without it the test loss may end a training early.",
         ),
     ] = False,
     data: Annotated[
