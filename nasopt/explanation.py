@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nasopt.candidates import CandidateSummary, front_of, summarize_candidates
-from nasopt.racing import RaceVerdict, lower_bound, pass_rate_bounds
+from nasopt.racing import RaceVerdict, lower_bound, n_needed, pass_rate_bounds
 from nasopt.records import Race, TrialRecord, Verification
 
 STEP = 100  # parameters
@@ -66,7 +66,7 @@ def explain_choice(
         )
     else:
         reasons.append("No smaller network was trained to the end.")
-    return [*reasons, *_explain_trade_off(front_of(networks), chosen)]
+    return [*reasons, *_explain_trade_off(networks, chosen)]
 
 
 def _opened(n_tested: int) -> str:
@@ -102,17 +102,22 @@ def _runs(network: CandidateSummary) -> str:
     return "one training" if network.n_runs == 1 else f"mean of {network.n_runs} trainings"
 
 
-def _explain_trade_off(front: Sequence[CandidateSummary], chosen: CandidateSummary) -> list[str]:
+def _explain_trade_off(
+    networks: Sequence[CandidateSummary], chosen: CandidateSummary
+) -> list[str]:
     """What the last parameters bought and the next would, by the accuracies of the search."""
-    reasons = []
+    front, reasons = front_of(networks), []
     before = [s for s in front if s.n_params <= chosen.n_params - STEP]
     if before and before[-1].val_accuracy < chosen.val_accuracy:
         reasons.append(
             f"The last {chosen.n_params - before[-1].n_params:,} parameters bought "
             f"{100 * (chosen.val_accuracy - before[-1].val_accuracy):.2f} points of validation accuracy in the search."
         )
+    # Not of the front alone: a smaller network that was lucky may dominate all that is larger.
     after = [
-        s for s in front if s.n_params > chosen.n_params and s.val_accuracy > chosen.val_accuracy
+        s
+        for s in front_of([s for s in networks if s.n_params > chosen.n_params])
+        if s.val_accuracy > chosen.val_accuracy
     ]
     near = [s for s in after if s.n_params <= chosen.n_params + STEP]
     if not after:
@@ -157,16 +162,18 @@ def explain_race(race: Race, bar: float, verdict: RaceVerdict, min_pass_rate: fl
     text = f"The network with {race.n_params:,} parameters of trial {race.number} "
     if verdict == "dropped":
         return f"{text}was dropped in its race, as too bad or without a fair chance left: {seen}."
-    if race.n_above(bar) < min_pass_rate * n:
+    if race.n_above(bar) < n_needed(min_pass_rate, n):
         return f"{text}has too few seeds above the bar, {min_pass_rate:.0%} are asked for: {seen}."
     return f"{text}is too close to the bar to be sure of: {seen}."
 
 
-def explain_contradicted(verification: Verification) -> str:
-    """That test contradicts what validation said."""
+def explain_contradicted(verification: Verification, n_to_pass: int, n_seeds: int) -> str:
+    """That test contradicts what validation said, where ``n_to_pass`` of ``n_seeds`` seeds were to pass."""
+    n = len(verification.seeds)
+    end = f", and no more were trained, since {n_to_pass} of {n_seeds} cannot pass any more"
     return (
         f"The network with {verification.n_params:,} parameters of trial {verification.number} won its race, but test contradicts it: "
-        f"{verification.n_passed} of {len(verification.seeds)} seeds were above the bar (mean {verification.mean:.2%})."
+        f"{verification.n_passed} of {n} seeds were above the bar (mean {verification.mean:.2%}){end if n < n_seeds else ''}."
     )
 
 

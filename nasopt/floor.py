@@ -94,7 +94,8 @@ def train_floor(
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
+            # A worker that died says nothing of the others that ended meanwhile: they are kept before it ends all.
+            for future in sorted(done, key=lambda f: isinstance(f.exception(), WorkerDiedError)):
                 entry = _entry(running.pop(future), future, work)
                 log.add_entry(entry)
                 yield entry

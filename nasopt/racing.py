@@ -78,7 +78,7 @@ class RaceRule:
         n, n_passed = len(seen), int(np.sum(seen > self.bar))
         if (
             n == self.n_seeds
-            and n_passed >= self.min_pass_rate * n
+            and n_passed >= n_needed(self.min_pass_rate, n)
             and lower_bound(seen, self.level) > self.bar
         ):
             return "accepted"
@@ -99,7 +99,7 @@ class RaceRule:
         """
         n, n_left = len(seen), self.n_seeds - len(seen)
         n_passed = int(np.sum(seen > self.bar))
-        n_missing = math.ceil(self.min_pass_rate * self.n_seeds - 1e-9) - n_passed
+        n_missing = n_needed(self.min_pass_rate, self.n_seeds) - n_passed
         enough = (
             1.0  # if all passed, the uniform share would expect failures that nothing speaks for
         )
@@ -118,6 +118,11 @@ class RaceRule:
         if self.judge(accuracies) != "open":
             return 0
         return min(n for n in self.rounds if n > len(accuracies)) - len(accuracies)
+
+
+def n_needed(share: float, n: int) -> int:
+    """The least number that is ``share`` of ``n``, whatever rounding makes of their product: 14 is 0.56 of 25."""
+    return math.ceil(share * n - 1e-9)
 
 
 def lower_bound(accuracies: Sequence[float] | np.ndarray, error: float) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from nasopt.candidates import CandidateSummary, front_of, summarize_candidates
+from nasopt.candidates import CandidateSummary, front_of, pareto_front, summarize_candidates
 from nasopt.errors import SettingsError
 from nasopt.explanation import (
     SEARCH_LONGER,
@@ -15,15 +15,15 @@ from nasopt.explanation import (
     explain_race,
     find_knee,
 )
-from nasopt.racing import RaceRule
-from nasopt.records import Race, TrialRecord, Verification
+from nasopt.racing import RaceRule, n_needed
+from nasopt.records import Race, SeedResult, TrialRecord, Verification
 
 Order = Literal["smallest", "knee", "best-under"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 _TITLES: dict[Order, str] = {
     "smallest": "the smallest network",
     "knee": "the smallest network from the knee of the front up",
-    "best-under": "the most accurate network in the search of at most {under:,} parameters",
+    "best-under": "the most accurate network in the search",
 }
 
 
@@ -36,11 +36,11 @@ class SelectionRule:
     training images from ``n_seeds`` seeds and opened on test: the mean must be above the bar, and
     ``min_pass_rate`` of the seeds too. At most ``max_candidates`` are raced.
 
-    Only the first ``n_seeds`` count, where more were trained at some time.
+    Only the first ``n_seeds`` count, where more were trained at some time, and none after the one that leaves too few.
 
     Candidates are walked through from the smallest up; from the knee of the front up; or, of those with at
     most ``under`` parameters, from the most accurate down. Where ``trials`` are named, only their networks are candidates,
-    whatever they have in validation.
+    whatever they have in validation and wherever the knee is.
     """
 
     bar: float
@@ -56,7 +56,9 @@ class SelectionRule:
     @property
     def title(self) -> str:
         """What it looks for, in words."""
-        title = _TITLES[self.order].format(under=self.under)
+        title = _TITLES["smallest" if self.trials and self.order == "knee" else self.order]
+        if self.under is not None:
+            title += f" of at most {self.under:,} parameters"
         if not self.trials:
             return title
         return f"{title} among {_name_trials(self.trials)}, asked for by number,"
@@ -82,16 +84,31 @@ class SelectionRule:
         )
 
     def counted(self, verification: Verification) -> Verification:
-        """``verification`` with those of its seeds that count: the first ``n_seeds``, in whatever order they ended."""
-        seeds = tuple(s for s in verification.seeds if s.replicate <= self.n_seeds)
-        return replace(verification, seeds=seeds)
+        """``verification`` with those of its seeds that count, in whatever order they ended.
+
+        They are the first ``n_seeds``, up to one that is missing, and up to the one after which too few can pass.
+        """
+        trained = {s.replicate: s for s in verification.seeds}
+        seeds: list[SeedResult] = []
+        n_failed = 0
+        for replicate in range(1, self.n_seeds + 1):
+            if replicate not in trained or n_failed > self.n_seeds - self.n_to_pass:
+                break
+            seeds.append(trained[replicate])
+            n_failed += trained[replicate].test_accuracy <= verification.bar
+        return replace(verification, seeds=tuple(seeds))
+
+    @property
+    def n_to_pass(self) -> int:
+        """How many of the seeds on test must be above the bar."""
+        return n_needed(self.min_pass_rate, self.n_seeds)
 
     def passes(self, verification: Verification) -> bool:
         """Whether all the seeds on test are there, and bear out what the race said."""
         verification = self.counted(verification)
         return (
             len(verification.seeds) >= self.n_seeds
-            and verification.n_passed >= self.min_pass_rate * self.n_seeds
+            and verification.n_passed >= self.n_to_pass
             and verification.mean > self.bar
         )
 
@@ -104,7 +121,7 @@ class SelectionRule:
         """Whether the seeds not trained yet could make up for those that failed."""
         verification = self.counted(verification)
         n_left = self.n_seeds - len(verification.seeds)
-        return verification.n_passed + n_left >= self.min_pass_rate * self.n_seeds
+        return verification.n_passed + n_left >= self.n_to_pass
 
 
 def _name_trials(numbers: Sequence[int]) -> str:
@@ -217,7 +234,7 @@ def list_candidates(records: Sequence[TrialRecord], rule: SelectionRule) -> list
         clear = [s for s in clear if s.n_params <= rule.under]
     if rule.order == "best-under":
         return sorted(clear, key=lambda s: (-s.val_accuracy, s.n_params, s.number))
-    knee = find_knee(front_of(networks)) if rule.order == "knee" else None
+    knee = find_knee(front_of(networks)) if rule.order == "knee" and not rule.trials else None
     if knee is not None:
         clear = [s for s in clear if s.n_params >= knee.n_params]
     return sorted(clear, key=lambda s: (s.n_params, -s.val_accuracy, s.number))
@@ -239,6 +256,8 @@ def select_network(
     tested: list[Verification] = []  # and decided
     reasons: list[str] = []
     candidates = list_candidates(records, rule)
+    if rule.order == "knee" and not rule.trials and find_knee(pareto_front(records)) is None:
+        reasons.append("The front has no knee, so that all candidates were walked through.")
     for position, network in enumerate(candidates[: rule.max_candidates], start=1):
         ran = race(network, position)
         verdict, n_used = rule.race(position).decide(ran.accuracies)
@@ -254,7 +273,7 @@ def select_network(
                 return Selection(rule, network, tuple(races), tuple(tested), (*choice, *reasons))
             if rule.is_decided(verification):
                 tested.append(verification)
-                reasons.append(explain_contradicted(verification))
+                reasons.append(explain_contradicted(verification, rule.n_to_pass, rule.n_seeds))
                 continue
         if verdict in {"open", "accepted"}:
             reasons.append(
@@ -263,10 +282,14 @@ def select_network(
             )
             return Selection(rule, None, tuple(races), tuple(tested), tuple(reasons))
         reasons.append(explain_race(races[-1], rule.bar, verdict, rule.min_pass_rate))
-    if not candidates:
+    if not candidates and rule.trials and rule.under is not None:
+        least = min(r.n_params for r in records if r.number in rule.trials)
+        reasons.append(
+            f"The smallest network of {_name_trials(rule.trials)} has {least:,} parameters, more than {rule.under:,} (--under); "
+            "leave that out, or name other trials."
+        )
+    elif not candidates:  # of all trials: those that are named always are candidates
         limit = "" if rule.under is None else f" of at most {rule.under:,} parameters"
-        if rule.trials:
-            limit += f" among {_name_trials(rule.trials)}"
         reasons.append(explain_no_candidate(records, rule.bar, rule.margin, limit))
     elif len(candidates) > rule.max_candidates:
         reasons.append(

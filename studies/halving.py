@@ -87,14 +87,16 @@ class Halving:
         )
 
     def recall(self, candidate: Candidate, number: int, accuracy: float) -> None:
-        """Takes in a training of an earlier run."""
+        """Takes in a training of an earlier run, if the network is allowed in this one."""
+        if not self.allows(candidate):
+            return
         entry = self.entries.setdefault(candidate, Entry())
         entry.accuracies[number] = accuracy
         entry.wanted = max([entry.wanted, *[rung for rung in RUNGS if rung <= entry.n]])
 
     def next_training(self) -> tuple[Candidate, int]:
         """A candidate, and the number of its training from 0; :meth:`tell` takes the accuracy."""
-        candidate = self._unfilled() or self._promoted() or self._child()
+        candidate = self._unfilled() or self._promoted() or self._child() or self._least_trained()
         number = self.entries[candidate].next_number()
         self.entries[candidate].under_way.add(number)
         return candidate, number
@@ -107,6 +109,8 @@ class Halving:
     def best(self, n_most: int) -> list[Candidate]:
         """The best candidate of each of the best architectures, few seeds drawn towards the mean of all networks."""
         scores = {c: self._scores(c) for c, entry in self.entries.items() if entry.n}
+        if not scores:
+            return []
         mediocre = float(np.mean([s.mean() for s in scores.values()]))
 
         def expected(candidate: Candidate) -> float:
@@ -139,8 +143,11 @@ class Halving:
                     return candidate
         return None
 
-    def _child(self) -> Candidate:
+    def _child(self) -> Candidate | None:
+        """A new child of the best, None before any training has ended."""
         parents = self.best(N_PARENTS)
+        if not parents:
+            return None
         for _ in range(MAX_CHILDREN):
             n_parents = 2 if self.rng.random() < CROSSOVERS else 1
             chosen = [parents[int(self.rng.integers(len(parents)))] for _ in range(n_parents)]
@@ -154,6 +161,12 @@ class Halving:
             "--min-params and --max-params, or begin with other networks"
         )
 
+    def _least_trained(self) -> Candidate:
+        """A network on its way to the next rung early: there are more workers than seeds to begin with."""
+        candidate = min(self.entries, key=lambda c: self.entries[c].wanted)
+        self.entries[candidate].wanted *= 2
+        return candidate
+
 
 def seed_of(candidate: Candidate, number: int) -> int:
     """The seed of a training. Two recipes of one architecture share none, or what is lucky for one would flatter all."""
@@ -162,8 +175,12 @@ def seed_of(candidate: Candidate, number: int) -> int:
 
 
 def read_log(path: Path) -> list[tuple[Candidate, int, float]]:
-    """The trainings of earlier runs, in order."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The trainings of earlier runs, in order; a last line that is not whole is cut off."""
+    text = path.read_text() if path.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole)  # or the next line would go on where it ends
+    rows = [json.loads(line) for line in whole.splitlines()]
     return [
         (
             Candidate(Genome.parse(row["genome"]), row["lr"], row["lr_decay"]),

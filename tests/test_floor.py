@@ -1,4 +1,4 @@
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -141,6 +141,31 @@ def test_a_training_without_a_result_stops_nothing_but_a_dead_worker_does(tmp_pa
     Failing.error = WorkerDiedError("killed")
     with pytest.raises(WorkerDiedError):
         run(tmp_path / "other.jsonl", Failing())
+
+
+def test_what_ended_beside_a_worker_that_died_is_kept(tmp_path):
+    class Ended(Executor):
+        """All that is asked for has ended before it is waited for."""
+
+        def submit(self, fn, *args):
+            future = Future()
+            try:
+                future.set_result(fn(*args))
+            except Exception as error:
+                future.set_exception(error)
+            return future
+
+    class Dying(Evaluator):
+        def __call__(self, candidate, seed, rule):
+            if candidate.genome == GENOMES[2]:
+                raise WorkerDiedError("killed")
+            return super().__call__(candidate, seed, rule)
+
+    log = FloorLog(tmp_path / "floor.jsonl", LIMITS, STUDY, RULE)
+    work = FloorWork(Dying(), Ended(), 6, 1, lambda genome: len(str(genome)))
+    with pytest.raises(WorkerDiedError):
+        list(train_floor(GENOMES, log, work))
+    assert {e.genome for e in log.entries} == {str(g) for g in GENOMES if g != GENOMES[2]}
 
 
 def test_a_full_disk_is_said(tmp_path):

@@ -83,6 +83,24 @@ def test_a_lucky_seed_is_not_worth_many_good_ones():
     assert search.best(2) == [START, other]
 
 
+def test_more_workers_than_seeds_to_begin_with_train_these_networks_further():
+    search = make()
+    assert search.best(3) == []
+    asked = [search.next_training() for _ in range(5)]
+    assert asked == [(START, number) for number in range(5)]
+    for candidate, number in asked:
+        search.tell(candidate, number, 0.76)
+    assert {number for c, number in [search.next_training() for _ in range(3)] if c == START} == {
+        *(5, 6, 7)
+    }
+
+
+def test_networks_of_a_log_that_are_no_longer_allowed_are_left_out():
+    search = halving.Halving(SPACE, 0.75, (800, 900), np.random.default_rng(3))
+    search.recall(START, 0, 0.8)
+    assert search.entries == {}
+
+
 def test_luck_counts_little_and_a_seed_that_died_a_good_deal():
     search = make()
     for number, accuracy in enumerate([0.1, 0.9]):
@@ -96,10 +114,14 @@ def test_trainings_under_way_have_numbers_of_their_own_and_lost_ones_are_done_ag
     assert (first, second) == (0, 1)
     search.tell(START, second, 0.76)
     halving.append_log(log, START, second, 0.76)  # and killed before the first one ended
+    with log.open("a") as file:
+        file.write('{"genome": "RC')  # half a line, when the disk was full
     again = make()
     for candidate, number, accuracy in halving.read_log(log):
         again.recall(candidate, number, accuracy)
     assert again.next_training() == (START, 0)
+    halving.append_log(log, START, 0, 0.75)
+    assert [accuracy for *_, accuracy in halving.read_log(log)] == [0.76, 0.75]
 
 
 def test_recipes_of_one_architecture_share_no_seed():
@@ -140,8 +162,9 @@ def test_a_log_goes_on(tmp_path):
 
 
 def test_sizes_that_no_child_has_end_it_with_what_to_do():
-    search = halving.Halving(SPACE, 0.75, (783, 783), np.random.default_rng(3))
+    search = halving.Halving(SPACE, 0.75, (1000, 1300), np.random.default_rng(3))
     search.recall(START, 0, 0.75)
+    search.sizes = (783, 783)
     with pytest.raises(SearchStoppedError, match="widen --min-params"):
         search.next_training()
 

@@ -1,4 +1,5 @@
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -99,6 +100,21 @@ def test_known_seeds_are_not_trained_again_and_a_lost_cause_ends_early(small_npz
         n_calls = len(calls)
         assert verify(lost, rule, 9, training, executor, lambda *_: None) == lost
         assert len(calls) == n_calls
+
+
+@pytest.mark.parametrize("n_workers", [1, 4])
+def test_what_counts_of_a_lost_cause_does_not_depend_on_the_workers(start, n_workers):
+    def training(_candidate, seed):
+        if seed % 2:
+            raise DivergedError("the loss became nan")
+        time.sleep(0.02)
+        raise DivergedError("later")
+
+    rule = SelectionRule(bar=0.2, n_seeds=10, min_pass_rate=0.5)
+    with ThreadPoolExecutor(n_workers) as executor:
+        lost = verify(start, rule, 9, training, executor, lambda *_: None)
+    assert rule.is_decided(lost)
+    assert [s.replicate for s in rule.counted(lost).seeds] == [1, 2, 3, 4, 5, 6]
 
 
 def test_the_reference_function_returns_what_the_task_says(small_npz, monkeypatch):

@@ -108,14 +108,17 @@ class TeachingCurves:
         Other than :meth:`rules`, whose confidence is that of every epoch alone, it counts all epochs together: the least
         shares lie at every epoch equally many standard deviations below the mean of the logarithms, so many that a
         further curve falls below any of them as rarely as that. The count is that of conformal prediction (Vovk et al.,
-        2005), but for mean and deviation, which are of the same curves. Fewer curves than can tell so stop nothing.
+        2005), each curve judged by the mean and the deviation of the others. Fewer curves than can tell so stop nothing.
         """
         n_below = int((1 - confidence) * (len(self._curves) + 1) + 1e-9)
         if not n_below:
             return TO_THE_END
         logs = np.log(np.maximum(self._known_shares(), 1e-9))
         mean, sd = logs.mean(axis=0), logs.std(axis=0)
-        deviations = (logs - mean) / np.where(sd > 0, sd, 1.0)
+        means = (len(logs) * mean - logs) / (len(logs) - 1)  # of the others
+        spread = np.maximum((logs**2).sum(axis=0) - logs**2, 0) / (len(logs) - 1) - means**2
+        sds = np.sqrt(np.maximum(spread, 0))
+        deviations = (logs - means) / np.where(sds > 0, sds, 1.0)
         least = np.sort(deviations.min(axis=1))[n_below - 1]
         return StopRules(np.exp(mean + least * sd), None, ()).rule_to_reach(accuracy)
 
