@@ -1,5 +1,6 @@
 """The README's command blocks do what they say; those marked ``<!-- long: … -->`` are not run here."""
 
+import json
 import os
 import re
 import shutil
@@ -7,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from nasopt.settings import read_study_file
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -50,3 +54,26 @@ def test_every_link_to_a_file_leads_somewhere():
     assert "docs/howto.md" in targets
     for target in targets:
         assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize(("n_epochs", "words"), [(30, "thirty"), (100, "a hundred")])
+def test_a_published_choice_is_what_the_readme_and_the_results_say(n_epochs, words):
+    study = ROOT / "studies" / f"fashion-mnist-{n_epochs}-epochs.toml"
+    choice = json.loads((ROOT / "studies" / "results" / f"{study.stem}.json").read_text())
+    network, test, race = choice["chosen"], choice["verification"], choice["races"][-1]
+    accuracies = np.array([seed["test_accuracy"] for seed in test["seeds"]])
+    mean, sd = 100 * accuracies.mean(), 100 * accuracies.std(ddof=1)
+    told = (
+        f"| {mean:.2f} % ± {sd:.2f} % | {np.sum(accuracies > 0.75)} of 20 | `{network['genome']}`"
+    )
+    assert f"| {network['n_params']}, in {words} epochs {told}" in README
+    results = (ROOT / "docs" / "results.md").read_text()
+    assert f"| tuned | **{network['n_params']}** {told}" in results
+    raced = np.array(race["val_accuracies"])
+    assert race["verdict"] == "accepted"
+    assert f"race {100 * raced.mean():.2f} %, {np.sum(raced > 0.75)} of 48" in results
+    starts = {
+        (start.genome, start.lr, start.lr_decay) for start in read_study_file(study).search.start
+    }
+    assert (network["genome"], network["lr"], network["lr_decay"]) in starts
+    assert read_study_file(study).training.epochs == n_epochs
