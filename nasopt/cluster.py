@@ -10,9 +10,12 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from nasopt.errors import SettingsError, WorkerDiedError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 10
 # In Ray's own errors, where a machine cannot read the function or its arguments.
@@ -51,11 +54,11 @@ class RayExecutor(Executor):
         self._tasks: dict[int, Any] = {}  # by thread, what runs
         self._is_ending = False
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedules ``fn(*args, **kwargs)``, all of which must be picklable, on a free core."""
-        return self._threads.submit(self._run, fn, *args, **kwargs)
+        return self._threads.submit(lambda: self._run(fn, *args, **kwargs))
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leaves the cluster: after the tasks have ended, or at once with ``wait=False``, which ends them."""
         self._threads.shutdown(wait=False, cancel_futures=cancel_futures or not wait)
         if not wait:
@@ -65,13 +68,13 @@ class RayExecutor(Executor):
         self._threads.shutdown(wait=True)
         self._ray.shutdown()
 
-    def _run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def _run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         task = self._remote_call.remote(fn, args, kwargs)
         self._tasks[threading.get_ident()] = task
         if self._is_ending:  # it came too late for shutdown to see it
             self._ray.cancel(task, force=True)
         try:
-            return self._ray.get(task)
+            result: T = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None)  # of a RayTaskError: what the task raised
             ours = (RuntimeError, self._ray.exceptions.RaySystemError)
@@ -84,6 +87,8 @@ class RayExecutor(Executor):
             raise WorkerDiedError(
                 f"the Ray task was lost ({_one_line(error)}); look at the cluster with 'ray status'"
             ) from error
+        else:
+            return result
         finally:
             self._tasks.pop(threading.get_ident())
 
@@ -109,7 +114,7 @@ def _knock(address: str) -> None:
     socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
-def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+def _call(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
     return fn(*args, **kwargs)
 
 

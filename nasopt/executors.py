@@ -8,9 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 from nasopt.errors import WorkerDiedError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class IsolatedProcesses(Executor):
@@ -28,11 +31,11 @@ class IsolatedProcesses(Executor):
         self._lock = threading.Lock()
         self._is_ending = False
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedules ``fn(*args, **kwargs)``, all of which must be picklable, on a free process."""
-        return self._threads.submit(self._run, fn, *args, **kwargs)
+        return self._threads.submit(lambda: self._run(fn, *args, **kwargs))
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Ends the processes: after their tasks, or at once with ``wait=False``."""
         if not wait:
             self._is_ending = True
@@ -42,7 +45,7 @@ class IsolatedProcesses(Executor):
         for pool in list(self._pools.values()):
             pool.shutdown(wait)
 
-    def _run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def _run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return self._attempt(fn, *args, **kwargs)
         except BrokenProcessPool as error:
@@ -56,7 +59,7 @@ class IsolatedProcesses(Executor):
                 "use fewer workers or smaller networks"
             ) from error
 
-    def _attempt(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def _attempt(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return self._own_pool().submit(fn, *args, **kwargs).result()
         except BrokenProcessPool:

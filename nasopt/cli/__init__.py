@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn, ParamSpec
 
 import typer
 
@@ -14,6 +14,8 @@ from nasopt.cli import model_commands, network_commands, result_commands, study_
 from nasopt.cli.options import BAD_INPUT, INTERRUPTED, err, out
 from nasopt.errors import NasoptError
 
+P = ParamSpec("P")
+
 RESUMABLE = ("search", "verify", "floor")
 
 
@@ -21,9 +23,9 @@ class _InterruptedError(Exception):
     """Ctrl-C in the command of that name, with all that it had open closed; typer would hide the KeyboardInterrupt."""
 
 
-def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+def _interruptible(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - whatever the command takes
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt as error:

@@ -81,4 +81,4 @@ def check_bar(bar: float | None) -> float | None:
 
 def print_json(document: object) -> None:
     """Prints ``document`` on stdout, past rich, which would wrap its lines."""
-    print(json.dumps(document, indent=2))  # noqa: T201
+    typer.echo(json.dumps(document, indent=2))

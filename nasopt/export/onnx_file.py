@@ -1,5 +1,7 @@
 """One network as ONNX, with its weights inside and any number of images at a time."""
 
+import importlib
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,8 +20,8 @@ def make_onnx(network: SavedNetwork) -> bytes:
         ExportError: if the packages for it are not installed.
     """
     try:
-        import onnx  # noqa: F401 - torch needs both
-        import onnxscript  # noqa: F401
+        for name in ("onnx", "onnxscript"):  # torch needs both
+            importlib.import_module(name)
     except ImportError as error:
         raise ExportError(
             f"the format onnx needs the packages onnx and onnxscript ({error}); {INSTALL}"
