@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from nasopt.candidates import CandidateSummary, front_of, pareto_front, summarize_candidates
+from nasopt.candidates import CandidateSummary, front_of, summarize_candidates
 from nasopt.errors import SettingsError
 from nasopt.explanation import (
     SEARCH_LONGER,
@@ -40,7 +40,7 @@ class SelectionRule:
 
     Candidates are walked through from the smallest up; from the knee of the front up; or, of those with at
     most ``under`` parameters, from the most accurate down. Where ``trials`` are named, only their networks are candidates,
-    whatever they have in validation and wherever the knee is.
+    whatever they have in validation.
     """
 
     bar: float
@@ -56,7 +56,7 @@ class SelectionRule:
     @property
     def title(self) -> str:
         """What it looks for, in words."""
-        title = _TITLES["smallest" if self.trials and self.order == "knee" else self.order]
+        title = _TITLES[self.order]
         if self.under is not None:
             title += f" of at most {self.under:,} parameters"
         if not self.trials:
@@ -138,13 +138,17 @@ def adapt_rule(
     """``usual`` with what a user asked for instead.
 
     Raises:
-        SettingsError: if the order is unknown, or lacks the size it needs.
+        SettingsError: if the order is unknown, lacks the size it needs, or contradicts the trials.
     """
     if order not in ORDERS:
         raise SettingsError(f"unknown rule {order!r}; give one of {', '.join(ORDERS)}")
     if order == "best-under" and under is None:
         raise SettingsError(
             "the rule best-under needs the most parameters that a network may have; give it with --under"
+        )
+    if order == "knee" and trials:
+        raise SettingsError(
+            "the rule knee chooses from the whole front, so it cannot be asked of single trials; leave out --rule knee or --trial"
         )
     return replace(
         usual,
@@ -234,10 +238,15 @@ def list_candidates(records: Sequence[TrialRecord], rule: SelectionRule) -> list
         clear = [s for s in clear if s.n_params <= rule.under]
     if rule.order == "best-under":
         return sorted(clear, key=lambda s: (-s.val_accuracy, s.n_params, s.number))
-    knee = find_knee(front_of(networks)) if rule.order == "knee" and not rule.trials else None
+    knee = _knee(networks, rule)
     if knee is not None:
         clear = [s for s in clear if s.n_params >= knee.n_params]
     return sorted(clear, key=lambda s: (s.n_params, -s.val_accuracy, s.number))
+
+
+def _knee(networks: Sequence[CandidateSummary], rule: SelectionRule) -> CandidateSummary | None:
+    """Where the walk of the rule knee begins; None for another rule, and where the front has none."""
+    return find_knee(front_of(networks)) if rule.order == "knee" else None
 
 
 def select_network(
@@ -256,7 +265,7 @@ def select_network(
     tested: list[Verification] = []  # and decided
     reasons: list[str] = []
     candidates = list_candidates(records, rule)
-    if rule.order == "knee" and not rule.trials and find_knee(pareto_front(records)) is None:
+    if rule.order == "knee" and _knee(summarize_candidates(records), rule) is None:
         reasons.append("The front has no knee, so that all candidates were walked through.")
     for position, network in enumerate(candidates[: rule.max_candidates], start=1):
         ran = race(network, position)

@@ -347,9 +347,8 @@ def test_named_trials_are_the_only_candidates_whatever_they_have():
     assert nothing.reasons == (
         "The smallest network of trial 4 has 2,000 parameters, more than 1,500 (--under); leave that out, or name other trials.",
     )
-    bent = [*RECORDS, make_record(9, 700, 0.4)]
-    assert [s.number for s in list_candidates(bent, replace(RULE, order="knee"))] == [1, 2, 3, 4]
-    assert [s.number for s in list_candidates(bent, replace(named, order="knee"))] == [0, 4]
+    with pytest.raises(SettingsError, match="leave out --rule knee or --trial"):
+        adapt_rule(RULE, "knee", None, None, (4,))
 
 
 def test_rules_say_their_limit_and_that_there_was_no_knee():

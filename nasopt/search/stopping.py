@@ -110,14 +110,15 @@ class TeachingCurves:
         further curve falls below any of them as rarely as that. The count is that of conformal prediction (Vovk et al.,
         2005), each curve judged by the mean and the deviation of the others. Fewer curves than can tell so stop nothing.
         """
-        n_below = int((1 - confidence) * (len(self._curves) + 1) + 1e-9)
-        if not n_below:
+        n = len(self._curves)
+        n_below = int((1 - confidence) * (n + 1) + 1e-9)
+        if n < 2 or not n_below:
             return TO_THE_END
         logs = np.log(np.maximum(self._known_shares(), 1e-9))
         mean, sd = logs.mean(axis=0), logs.std(axis=0)
-        means = (len(logs) * mean - logs) / (len(logs) - 1)  # of the others
-        spread = np.maximum((logs**2).sum(axis=0) - logs**2, 0) / (len(logs) - 1) - means**2
-        sds = np.sqrt(np.maximum(spread, 0))
+        means = (n * mean - logs) / (n - 1)  # of the others, and their deviations
+        variances = ((logs**2).sum(axis=0) - logs**2) / (n - 1) - means**2
+        sds = np.sqrt(np.maximum(variances, 0))  # rounding may leave a little below 0
         deviations = (logs - means) / np.where(sds > 0, sds, 1.0)
         least = np.sort(deviations.min(axis=1))[n_below - 1]
         return StopRules(np.exp(mean + least * sd), None, ()).rule_to_reach(accuracy)
