@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from nasopt.enumeration import describe_activations
 from nasopt.errors import TrainingError, WorkerDiedError
 from nasopt.floor_log import FloorEntry, FloorLimits, FloorLog
 from nasopt.genome import Genome
@@ -139,11 +140,11 @@ def _entry(genome: Genome, future: Future[Evaluation], work: FloorWork) -> Floor
 def describe_floor(floor: Floor) -> list[str]:
     """What the floor says, in lines."""
     limits = floor.limits
-    names = ", ".join(limits.activations)
+    activations = "; ".join(map(describe_activations, limits.activations))
     stopped = sum(e.stopped for e in floor.entries)
     lines = [
         f"{floor.n_genomes:,} genomes below {limits.below:,} parameters: {_range((limits.min_depth, limits.max_depth))} convolutions, filters {_range(limits.filters)}, "
-        f"kernels {_range(limits.kernel)}, {_caps(limits)}one activation in all layers ({names}); trained with lr {limits.lr:.4g}, lr_decay {limits.lr_decay:.4g}",
+        f"kernels {_range(limits.kernel)}, {_caps(limits)}{activations}; trained with lr {limits.lr:.4g}, lr_decay {limits.lr_decay:.4g}",
         f"{len(floor.entries):,} trained from one seed, {stopped:,} of them stopped early as hopeless, {len(floor.near):,} above {floor.gate:.1%} and so {'raced' if len(floor.races) == len(floor.near) else 'to be raced'}",
     ]
     best = floor.best[:1]

@@ -17,7 +17,10 @@ from nasopt.records import StopRule
 
 @dataclass(frozen=True, slots=True)
 class FloorLimits:
-    """What is enumerated, and the recipe: fewer than ``below`` parameters, and ranges that include both ends."""
+    """What is enumerated, and the recipe: fewer than ``below`` parameters, and ranges that include both ends.
+
+    ``activations`` are as :func:`nasopt.enumeration.assign_activations` reads them.
+    """
 
     below: int
     min_depth: int

@@ -2,7 +2,13 @@ from itertools import combinations, product
 
 import pytest
 
-from nasopt.enumeration import enumerate_genomes
+from nasopt.enumeration import (
+    assign_activations,
+    describe_activations,
+    enumerate_genomes,
+    join_activations,
+    split_activations,
+)
 from nasopt.errors import GenomeError
 from nasopt.genome import ConvLayer, Genome, ImageShape
 from nasopt.space import SearchSpace
@@ -53,3 +59,63 @@ def test_limits_are_kept():
     assert {g.final_activation for g in two} == {"relu", "gelu"}
     assert all({layer.activation for layer in g.layers} == {g.final_activation} for g in two)
     assert list(enumerate_genomes(SPACE, 782, 3, ("relu",))) == []
+
+
+@pytest.mark.parametrize(
+    ("activations", "depth", "expected", "words"),
+    [
+        ("swish", 3, ["swish swish swish / swish"], "swish in all layers"),
+        ("swish/swish", 2, ["swish swish / swish"], "swish in all layers"),
+        (
+            "tanh/gelu",
+            3,
+            ["tanh tanh tanh / gelu"],
+            "tanh in the convolutions and gelu in the final layers",
+        ),
+        (
+            "tanh/swish/gelu",
+            3,
+            ["tanh swish swish / gelu", "tanh tanh swish / gelu"],
+            "tanh, then swish in the convolutions and gelu in the final layers",
+        ),
+        (
+            "tanh/swish/tanh/relu",
+            4,
+            [
+                "tanh swish tanh tanh / relu",
+                "tanh swish swish tanh / relu",
+                "tanh tanh swish tanh / relu",
+            ],
+            "tanh, then swish, then tanh in the convolutions and relu in the final layers",
+        ),
+        (
+            "tanh/swish/gelu",
+            1,
+            [],
+            "tanh, then swish in the convolutions and gelu in the final layers",
+        ),
+    ],
+)
+def test_activations_change_in_their_order_and_at_every_place(activations, depth, expected, words):
+    assigned = [
+        f"{' '.join(names)} / {final}" for names, final in assign_activations(activations, depth)
+    ]
+    assert assigned == expected
+    assert describe_activations(activations) == words
+
+
+def test_what_says_the_same_is_written_once():
+    assert [
+        join_activations(*split_activations(text))
+        for text in ("tanh", "tanh/tanh", "tanh/tanh/gelu", "tanh/gelu", "tanh/swish/swish/tanh")
+    ] == ["tanh", "tanh", "tanh/gelu", "tanh/gelu", "tanh/swish/tanh"]
+
+
+def test_every_mix_of_two_activations_is_enumerated_once():
+    """What changes once at most, in either order, is all there is of two convolutions, and all but two of eight of three."""
+    orders = ("tanh/gelu", "swish/gelu", "tanh/swish/gelu", "swish/tanh/gelu")
+    plain = list(enumerate_genomes(SPACE, 900, 3, ("gelu",)))
+    mixed = list(enumerate_genomes(SPACE, 900, 3, orders))
+    assert len(set(mixed)) == len(mixed)
+    assert len(mixed) == sum({2: 4, 3: 6}[len(g.layers)] for g in plain)
+    assert {g.final_activation for g in mixed} == {"gelu"}

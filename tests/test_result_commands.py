@@ -1,6 +1,7 @@
 """The commands behind a search, on real trainings: what they choose, write and leave alone."""
 
 import json
+import re
 import threading
 
 import optuna
@@ -78,10 +79,61 @@ def test_the_floor_is_trained_and_resumed(nasopt, study_file):
     assert json.loads(nasopt(*words, *twice, "--json")[1]) == floor
     code, _, err = nasopt(*words, "--activation", "softmax")
     assert code == 2
-    assert "'softmax' is not what the study has for both convolutions and final layers" in err
+    assert "'softmax' in --activation softmax is not what the study has for convolutions" in err
     code, _, err = nasopt("floor", study_file, "--below", "960", "--depth", "3")
     assert code == 2
     assert "holds a floor within other limits" in err
+
+
+def test_a_floor_of_mixed_activations(nasopt, study_file):
+    nasopt("search", study_file, "--quiet")
+    words = ("floor", study_file, "--below", "960", "--depth", "2")
+    mixed = ("--activation", "relu/relu/swish", "--activation", "relu/swish/swish")
+    floor = json.loads(nasopt(*words, *mixed, "--json", "--trainings", 4)[1])
+    assert floor["activations"] == ["relu/swish", "relu/swish/swish"]
+    log = study_file.parent / "runs" / "tiny" / "floor-960.jsonl"
+    genomes = [json.loads(line)["genome"].split(";") for line in log.read_text().splitlines()[1:]]
+    assert len(genomes) == 4
+    assert {tuple(part.split()[-1] for part in genome if part) for genome in genomes} == {
+        ("relu", "relu", "swish"),
+        ("relu", "swish", "swish"),
+    }
+    _, out, _ = nasopt(*words, *mixed, "--trainings", 1)
+    assert "relu in the convolutions and swish in the final layers; relu, then swish" in out
+
+
+@pytest.mark.parametrize(
+    ("activation", "message"),
+    [
+        (
+            "tanh/swish",
+            "'tanh' in --activation tanh/swish is not what the study has for conv.* it has relu, swish",
+        ),
+        (
+            "relu",
+            "'relu' in --activation relu is not what the study has for final .* it has swish; .* instance relu/swish",
+        ),
+        ("relu/", "'' in --activation relu/ is not what the study has for final layers"),
+        ("relu/swish/relu/swish", "needs 3 convolutions; give --depth 3, or fewer activations"),
+    ],
+)
+def test_activations_that_no_floor_can_have_are_refused(nasopt, study_file, activation, message):
+    words = ("floor", study_file, "--below", "960", "--depth", "2", "--lr", "0.01")
+    code, _, err = nasopt(*words, "--lr-decay", "0.1", "--activation", activation)
+    assert code == 2
+    assert re.search(message, " ".join(err.split()))
+
+
+def test_a_floor_of_activations_that_have_nothing_in_common_asks_for_some(nasopt, study_file):
+    text = study_file.read_text()
+    study_file.write_text(
+        text.replace('activations = ["relu", "swish"]', 'activations = ["relu"]')
+    )
+    code, _, err = nasopt(
+        "floor", study_file, "--below", "960", "--lr", "0.01", "--lr-decay", "0.1"
+    )
+    assert code == 2
+    assert "give --activation, for instance --activation relu/swish" in " ".join(err.split())
 
 
 def test_weights_on_disk_give_the_accuracy_that_is_claimed(nasopt, study_file, small_npz):

@@ -105,8 +105,8 @@ def floor(
     activation: Annotated[
         list[str] | None,
         typer.Option(
-            help="One that all layers of a genome have; may be repeated. If not given, "
-            "each that the study allows to convolutions and to final layers."
+            help="One that all layers have, or tanh/gelu for convolutions and final layers, or tanh/swish/gelu where "
+            "the convolutions change from one to the other; may be repeated. If not given, each that the study has for all layers."
         ),
     ] = None,
     lr: Annotated[

@@ -5,7 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from nasopt.data import load_train_val
-from nasopt.enumeration import enumerate_genomes
+from nasopt.enumeration import (
+    SEPARATOR,
+    enumerate_genomes,
+    join_activations,
+    split_activations,
+)
 from nasopt.errors import SettingsError
 from nasopt.evaluation import TrainingEvaluator
 from nasopt.files import beside
@@ -14,6 +19,7 @@ from nasopt.floor_log import FloorLimits, FloorLog, read_limits
 from nasopt.search.progress import summarize
 from nasopt.search.stopping import TeachingCurves
 from nasopt.search.storage import driver_lock
+from nasopt.space import SearchSpace
 from nasopt.training import Recipe
 from nasopt.workflow.context import Pool, StudyContext, workers
 
@@ -27,14 +33,14 @@ def floor_limits(
     activations: tuple[str, ...] | None,
     recipe: tuple[float | None, float | None],
 ) -> FloorLimits:
-    """The limits of a floor; all activations that the study has for convolutions and final layers, if None are given.
+    """The limits of a floor; every activation that the study has for convolutions and final layers, in all layers, if None are given.
 
     Of ``recipe``, lr and lr_decay, what is None is that which the floor was begun with; of a new one, that of the
     study's smallest network above the bar.
 
     Raises:
-        SettingsError: if the study's space holds less than what is asked for, an activation is none of the study's, the recipe
-            is impossible, or no network is above the bar to take it of.
+        SettingsError: if the study's space holds less than what is asked for, activations are not as
+            :func:`nasopt.enumeration.assign_activations` reads them or none of the study's, the recipe is impossible, or no network is above the bar to take it of.
         StudyError: if there is no such study.
     """
     space = context.plan.space
@@ -48,14 +54,7 @@ def floor_limits(
             f"the study has networks of at most {space.max_params:,} parameters, and a floor says nothing of others; "
             f"give --below {space.max_params + 1} or less"
         )
-    usual_names = tuple(name for name in space.activations if name in space.final_activations)
-    names = usual_names if activations is None else tuple(dict.fromkeys(activations))
-    strange = [name for name in names if name not in usual_names]
-    if strange or not names:
-        raise SettingsError(
-            f"{strange[0] if strange else 'no activation'!r} is not what the study has for both convolutions and final layers; "
-            f"give one of {', '.join(usual_names) or 'none: the two lists of the study file have nothing in common'}"
-        )
+    names = _known_activations(space, max_depth, activations)
     lr, lr_decay = recipe
     if lr is None or lr_decay is None:
         begun = read_limits(_path(context, below))
@@ -114,6 +113,39 @@ def run_floor(
         if len(floor.entries) < floor.n_genomes or n_done == n_trainings:
             return floor
         return replace(floor, races=race_floor(floor, log, rule.race(1), work))
+
+
+def _known_activations(
+    space: SearchSpace, max_depth: int, activations: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    """The activations asked for, each once; raises SettingsError for what ``space`` does not have."""
+    if activations is None:
+        usual = tuple(name for name in space.activations if name in space.final_activations)
+        if not usual:
+            raise SettingsError(
+                "the study has no activation for both convolutions and final layers; give --activation, for instance "
+                f"--activation {space.activations[0]}{SEPARATOR}{space.final_activations[0]}"
+            )
+        return usual
+    known: dict[str, None] = {}
+    for text in activations:
+        names, final = split_activations(text)
+        strange = [n for n in names if n not in space.activations]
+        if strange:
+            raise SettingsError(
+                f"{strange[0]!r} in --activation {text} is not what the study has for convolutions; it has {', '.join(space.activations)}"
+            )
+        if final not in space.final_activations:
+            raise SettingsError(
+                f"{final!r} in --activation {text} is not what the study has for final layers; it has {', '.join(space.final_activations)}; "
+                f"those of convolutions stand before it, for instance {names[0]}{SEPARATOR}{space.final_activations[0]}"
+            )
+        if len(names) > max_depth:
+            raise SettingsError(
+                f"--activation {text} needs {len(names)} convolutions; give --depth {len(names)}, or fewer activations"
+            )
+        known[join_activations(names, final)] = None
+    return tuple(known)
 
 
 def _path(context: StudyContext, below: int) -> Path:
