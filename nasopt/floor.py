@@ -17,6 +17,7 @@ from nasopt.genome import Genome
 from nasopt.racing import RaceRule, RaceVerdict
 from nasopt.records import Candidate, Evaluation, Evaluator, Race, trial_seed
 from nasopt.verification import run_race
+from nasopt.wording import format_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def describe_floor(floor: Floor) -> list[str]:
     lines = [
         f"{floor.n_genomes:,} genomes below {limits.below:,} parameters: {_range((limits.min_depth, limits.max_depth))} convolutions, filters {_range(limits.filters)}, "
         f"kernels {_range(limits.kernel)}, {_caps(limits)}{activations}; trained with lr {limits.lr:.4g}, lr_decay {limits.lr_decay:.4g}",
-        f"{len(floor.entries):,} trained from one seed, {stopped:,} of them stopped early as hopeless, {len(floor.near):,} above {floor.gate:.1%} and so {'raced' if len(floor.races) == len(floor.near) else 'to be raced'}",
+        f"{len(floor.entries):,} trained from one seed, {stopped:,} of them stopped early as hopeless, {len(floor.near):,} above {format_share(floor.gate)} and so {'raced' if len(floor.races) == len(floor.near) else 'to be raced'}",
     ]
     best = floor.best[:1]
     if best:
@@ -154,15 +155,15 @@ def describe_floor(floor: Floor) -> list[str]:
         )
     lines += [
         f"{race.n_params:,} parameters, race: mean {race.mean:.2%} over {len(race.accuracies)} fresh seeds, "
-        f"{race.n_above(floor.bar)} above {floor.bar:.1%}: {verdict}  {race.candidate.genome}"
+        f"{race.n_above(floor.bar)} above {format_share(floor.bar)}: {verdict}  {race.candidate.genome}"
         for race, verdict in floor.races
     ]
     if not floor.is_complete:
         lines.append("not complete; run the same command again to go on")
     elif floor.passed:
-        lines.append(f"{len(floor.passed)} of them cleared {floor.bar:.1%}")
+        lines.append(f"{len(floor.passed)} of them cleared {format_share(floor.bar)}")
     else:
-        lines.append(f"none of them cleared {floor.bar:.1%}")
+        lines.append(f"none of them cleared {format_share(floor.bar)}")
     return lines
 
 

@@ -10,6 +10,7 @@ from nasopt.genome import Genome, ImageShape
 from nasopt.racing import RaceVerdict
 from nasopt.records import Race, Verification
 from nasopt.selection import Selection
+from nasopt.wording import format_share
 
 
 def front_table(front: Sequence[CandidateSummary], bar: float) -> Table:
@@ -59,7 +60,7 @@ def describe_race(race: Race, bar: float, verdict: RaceVerdict) -> str:
     """A race so far, in a line."""
     return (
         f"trial {race.number}, {race.n_params:,} parameters, race: mean {race.mean:.2%} over {len(race.accuracies)} fresh seeds, "
-        f"{race.n_above(bar)} above {bar:.1%}: {verdict}"
+        f"{race.n_above(bar)} above {format_share(bar)}: {verdict}"
     )
 
 
@@ -67,14 +68,14 @@ def describe_verification(verification: Verification, n_seeds: int) -> str:
     """A verification so far, in a line."""
     return (
         f"trial {verification.number}, {verification.n_params:,} parameters: {verification.n_passed} of {len(verification.seeds)} seeds "
-        f"above {verification.bar:.1%} on test ({len(verification.seeds)} of {n_seeds} trained), mean {verification.mean:.2%}"
+        f"above {format_share(verification.bar)} on test ({len(verification.seeds)} of {n_seeds} trained), mean {verification.mean:.2%}"
     )
 
 
 def selection_lines(selection: Selection) -> list[str]:
     """The chosen network with its numbers, and the reasons."""
     chosen, verification = selection.chosen, selection.verification
-    lines = [f"No network is verified above {selection.rule.bar:.1%}."]
+    lines = [f"No network is verified above {format_share(selection.rule.bar)}."]
     if chosen is not None and verification is not None:
         lines = [
             f"genome      {chosen.candidate.genome}",
@@ -82,6 +83,6 @@ def selection_lines(selection: Selection) -> list[str]:
             f"recipe      lr {chosen.candidate.lr:.6g}, lr_decay {chosen.candidate.lr_decay:.6g}",
             f"validation  {chosen.val_accuracy:.2%} in the search",
             f"test        {verification.mean:.2%} ± {verification.sd:.2%} over {len(verification.seeds)} seeds at the last epoch, "
-            f"lowest {min(verification.accuracies):.2%}, {verification.n_passed} of them above {selection.rule.bar:.1%}",
+            f"lowest {min(verification.accuracies):.2%}, {verification.n_passed} of them above {format_share(selection.rule.bar)}",
         ]
     return [*lines, "", *(f"- {reason}" for reason in selection.reasons), ""]

@@ -18,6 +18,7 @@ from nasopt.cli.options import (
 )
 from nasopt.errors import TrainingError
 from nasopt.genome import Genome, ImageShape
+from nasopt.wording import format_share
 
 
 def train(
@@ -100,7 +101,7 @@ def train(
     elif seeds > 1:
         out.print(
             f"{seeds} seeds{_zeros(failures)}, last epoch: mean {summary['test_accuracy_mean']:.2%}, standard deviation {summary['test_accuracy_sd']:.2%}, "
-            f"{summary['pass_rate']:.0%} above {bar:.1%}; best epoch: mean {summary['best_test_accuracy_mean']:.2%}, "
+            f"{summary['pass_rate']:.0%} above {format_share(bar)}; best epoch: mean {summary['best_test_accuracy_mean']:.2%}, "
             f"{summary['best_pass_rate']:.0%} above",
             highlight=False,
         )

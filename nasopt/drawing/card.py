@@ -7,6 +7,7 @@ from nasopt.drawing.network import WIDTH, describe, layer_column
 from nasopt.drawing.svg import dot, line, path_through, picture, text
 from nasopt.genome import Genome, ImageShape
 from nasopt.records import TrialRecord
+from nasopt.wording import format_share
 
 CARD_WIDTH = 860
 LEFT, TOP = 16, 16
@@ -130,7 +131,7 @@ def _curve(record: TrialRecord, bar: float, top: float) -> tuple[str, float]:
         line(PLOT_LEFT, top, PLOT_LEFT, bottom),
         line(PLOT_LEFT, bottom, right, bottom),
         line(PLOT_LEFT, y(bar), right, y(bar), dash="5 4"),
-        text(PLOT_LEFT + 6, y(bar) - 5, f"bar {bar:.1%}", size=11),
+        text(PLOT_LEFT + 6, y(bar) - 5, f"bar {format_share(bar)}", size=11),
     ]
     for accuracy in sorted({min(curve), max(curve)}):
         parts.append(

@@ -20,6 +20,7 @@ from nasopt.report.savings import judge_savings
 from nasopt.report.seeds import MAX_STRIPS, seeds_figure
 from nasopt.report.style import CONFIG, PAPER
 from nasopt.report.view import StudyView
+from nasopt.wording import format_share
 
 MAX_DASHBOARD_POINTS = 250
 DASHBOARD_HEIGHT = 440  # pixels; the dashboard cuts off what is below
@@ -41,7 +42,12 @@ def render_report(data: ReportInput) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "count": _count, "duration": _duration}
+    environment.filters |= {
+        "percent": _percent,
+        "share": format_share,
+        "count": _count,
+        "duration": _duration,
+    }
     environment.globals["png"] = png_data_uri
     chosen = data.selection.chosen
     view = StudyView.of(data.records, data.selection, data.n_classes)

@@ -8,6 +8,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from nasopt.wording import format_share
+
 INK, GRID, PAPER = "#1f2328", "#dfe3e8", "#ffffff"
 BLUE, ORANGE, GREEN, GREY = "#2a78c2", "#d95f02", "#1b9e77", "#7d848c"
 RED, PURPLE, OCHRE, PINK = "#c2505a", "#8a6fc9", "#a6761d", "#c04f9a"
@@ -58,7 +60,7 @@ def log_ticks(low: float, high: float) -> dict[str, Any]:
 def add_bar(figure: go.Figure, bar: float, *, vertical: bool = False) -> None:
     """Draws the accuracy to clear across ``figure``, whose accuracies are in percent."""
     line: dict[str, Any] = {"color": ORANGE, "dash": "dash", "width": 2}
-    label = f"bar: {bar:.1%}"
+    label = f"bar: {format_share(bar)}"
     if vertical:
         figure.add_vline(x=100 * bar, line=line, annotation_text=label, annotation_position="top")
     else:

@@ -17,6 +17,7 @@ from nasopt.drawing import draw_card
 from nasopt.records import Race, TrialRecord, Verification
 from nasopt.search.extras import trial_ids, write_extras
 from nasopt.space import SearchSpace
+from nasopt.wording import format_share
 
 CHOSEN_KEY = "nasopt:chosen"
 NOTED_KEY = "nasopt:noted"
@@ -137,7 +138,7 @@ def _choice_note(verification: Verification, reasons: Sequence[str]) -> str:
         "",
         f"lr {candidate.lr:.4g}, lr_decay {candidate.lr_decay:.4g}; test accuracy {verification.mean:.2%} "
         f"± {verification.sd:.2%} over {len(verification.seeds)} seeds, {verification.n_passed} of them "
-        f"above {verification.bar:.1%}.",
+        f"above {format_share(verification.bar)}.",
         "",
         *(f"- {reason}" for reason in reasons),
     ]
