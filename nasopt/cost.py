@@ -11,6 +11,9 @@ from nasopt.genome import Genome, ImageShape
 
 HIDDEN_UNITS = 64
 BYTES_PER_VALUE = 4
+# What a network is given at once when nothing is learned, at most: images, and pixels of one of their channels.
+BATCH = 1000
+BATCH_PIXELS = BATCH * 28 * 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,11 @@ def count_macs(genome: Genome, image: ImageShape, n_classes: int) -> int:
         total += n_channels * layer.filters * layer.kernel**2 * height * width
         n_channels = layer.filters
     return total + (n_channels + n_classes) * HIDDEN_UNITS
+
+
+def images_at_once(height: int, width: int) -> int:
+    """How many images of that size a network is given at once: fewer of large ones, whose feature maps fill the memory."""
+    return max(1, min(BATCH, BATCH_PIXELS // (height * width)))
 
 
 def count_conv_params(n_in: int, n_out: int, kernel: int) -> int:

@@ -11,6 +11,7 @@ from rich.text import Text
 from nasopt.candidates import CandidateSummary
 from nasopt.search.driver import Limits, StopCause
 from nasopt.search.progress import Progress
+from nasopt.wording import number_of
 
 LINE_EVERY_S = 15.0
 
@@ -126,7 +127,7 @@ def describe_end(cause: StopCause, limits: Limits, n_trials: int) -> str:
         return f"the budget of {format_duration(limits.seconds or 0)} is used up; search on with a larger --budget"
     if cause == "trials":
         return (
-            f"{n_trials} trials are done; search on with --trials above {n_trials}, "
+            f"{number_of(n_trials, 'trial')} {'is' if n_trials == 1 else 'are'} done; search on with --trials above {n_trials}, "
             "which counts from the study's start"
         )
     if cause == "interrupted":

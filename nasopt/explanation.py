@@ -126,7 +126,7 @@ def _explain_trade_off(
     step, top = (near or after[:1])[-1], after[-1]
     reasons.append(
         f"{step.n_params - chosen.n_params:,} more parameters would have bought "
-        f"{100 * (step.val_accuracy - chosen.val_accuracy):.2f} points in the search; the most accurate network "
+        f"{100 * (step.val_accuracy - chosen.val_accuracy):.2f} points in the search; the most accurate larger one "
         f"tried has {top.n_params:,} parameters and {top.val_accuracy:.2%}."
     )
     knee = find_knee(front)
@@ -178,10 +178,28 @@ def explain_contradicted(verification: Verification, n_to_pass: int, n_seeds: in
     )
 
 
-def explain_no_candidate(
-    records: Sequence[TrialRecord], bar: float, margin: float, limit: str = ""
-) -> str:
-    """Why there was nothing to race, and what to do; ``limit`` says which networks were asked for."""
+def explain_narrow_rule(smallest: CandidateSummary, under: int | None, knee: int | None) -> str:
+    """That ``smallest`` and perhaps others clear the bar, but none within what the rule asks for.
+
+    Args:
+        smallest: the smallest network that clears the bar by the margin.
+        under: the most parameters that were asked for, if so many.
+        knee: the parameters of the knee at which the rule begins, if it is that rule.
+    """
+    asked = (
+        []
+        if knee is None
+        else [f"of at least {knee:,} parameters, where the front has its knee (--rule knee)"]
+    )
+    asked += [] if under is None else [f"of at most {under:,} (--under)"]
+    return (
+        f"No network {' and '.join(asked)} clears the bar by the margin; the smallest of all that does has {smallest.n_params:,} parameters "
+        f"and {smallest.val_accuracy:.2%} in validation. Leave {'one of the two' if len(asked) > 1 else 'that'} out, or search longer."
+    )
+
+
+def explain_no_candidate(records: Sequence[TrialRecord], bar: float, margin: float) -> str:
+    """Why there was nothing to race, and what to do."""
     networks = summarize_candidates(records)
     ended = [r for r in records if r.state != "running"]
     if not networks and ended:
@@ -197,7 +215,7 @@ def explain_no_candidate(
     best = max(networks, key=lambda s: s.val_accuracy)
     n_genomes = len({s.candidate.genome for s in networks})
     return (
-        f"Of {n_genomes} distinct architectures tried none{limit} clears {format_share(bar)} by a margin of {format_share(margin)} (of a mean of n trainings, "
+        f"Of {n_genomes} distinct architectures tried none clears {format_share(bar)} by a margin of {format_share(margin)} (of a mean of n trainings, "
         f"that over the root of n) in validation; the best of all scored {best.val_accuracy:.2%} with {best.n_params:,} parameters. "
         f"{SEARCH_LONGER[0].upper()}{SEARCH_LONGER[1:]}, choose by a lower bar ('nasopt verify STUDY --bar B'), or allow larger networks in a study of another name."
     )

@@ -34,6 +34,7 @@ def write_whole(
             os.fsync(file.fileno())  # a power cut between the two would leave an empty file
         partial.replace(path)
     except OSError as error:
+        raise OutputError(f"cannot write {path} ({error.strerror}); {advice}") from error
+    finally:  # also where Ctrl-C ends it
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path} ({error.strerror}); {advice}") from error

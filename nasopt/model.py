@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from scipy.special import softmax
 from torch import nn
 
-from nasopt.cost import HIDDEN_UNITS
+from nasopt.cost import HIDDEN_UNITS, images_at_once
 from nasopt.errors import DataError, GenomeError
 from nasopt.files import write_whole
 from nasopt.genome import ConvLayer, Genome, ImageShape
@@ -24,10 +24,6 @@ ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
     "swish": nn.SiLU,
     "gelu": nn.GELU,
 }
-
-# What a network is given at once, at most: images, and pixels of one of their channels.
-BATCH = 1000
-BATCH_PIXELS = BATCH * 28 * 28
 
 Weights = Sequence[NDArray[np.float32]]
 
@@ -182,11 +178,6 @@ def run_model(model: nn.Module, images: NDArray[np.float32]) -> NDArray[np.float
     with torch.inference_mode():
         logits: NDArray[np.float32] = model(torch.from_numpy(images)).numpy()
     return logits
-
-
-def images_at_once(height: int, width: int) -> int:
-    """How many images of that size a network is given at once: fewer of large ones, whose feature maps fill the memory."""
-    return max(1, min(BATCH, BATCH_PIXELS // (height * width)))
 
 
 def predict_probabilities(

@@ -11,6 +11,7 @@ from nasopt.explanation import (
     Spent,
     explain_choice,
     explain_contradicted,
+    explain_narrow_rule,
     explain_no_candidate,
     explain_race,
     find_knee,
@@ -249,6 +250,15 @@ def _knee(networks: Sequence[CandidateSummary], rule: SelectionRule) -> Candidat
     return find_knee(front_of(networks)) if rule.order == "knee" else None
 
 
+def _explain_none(records: Sequence[TrialRecord], rule: SelectionRule) -> str:
+    """Why the rule has no candidate, and what to do."""
+    others = list_candidates(records, replace(rule, order="smallest", under=None))
+    if not others:
+        return explain_no_candidate(records, rule.bar, rule.margin)
+    knee = _knee(summarize_candidates(records), rule)
+    return explain_narrow_rule(others[0], rule.under, None if knee is None else knee.n_params)
+
+
 def select_network(
     records: Sequence[TrialRecord],
     rule: SelectionRule,
@@ -298,8 +308,7 @@ def select_network(
             "leave that out, or name other trials."
         )
     elif not candidates:  # of all trials: those that are named always are candidates
-        limit = "" if rule.under is None else f" of at most {rule.under:,} parameters"
-        reasons.append(explain_no_candidate(records, rule.bar, rule.margin, limit))
+        reasons.append(_explain_none(records, rule))
     elif len(candidates) > rule.max_candidates:
         reasons.append(
             f"{len(candidates) - rule.max_candidates} more candidates were left after selection.max_candidates = {rule.max_candidates}; "

@@ -232,9 +232,12 @@ def test_axes_and_types_of_own_images(tmp_path, shape, expected, dtype):
         ({"y_train": np.zeros((60, 4), int)}, r"not one-hot"),
         ({"y_train": np.zeros(60)}, r"y_train holds float64; expected whole class numbers"),
         ({"y_train": np.arange(60) % 4 - 1}, r"labels must count from 0, found -1"),
-        ({"y_train": np.zeros(50, int)}, r"60 images need as many labels"),
+        ({"y_train": np.zeros(50, int)}, r"x_train and y_train: 60 images need as many labels"),
         ({"y_test": np.full(20, 9)}, r"y_test has label 9, y_train only up to 3"),
-        ({"x_test": np.zeros((0, 8, 9, 3), np.uint8), "y_test": np.zeros(0, int)}, r"no images"),
+        (
+            {"x_test": np.zeros((0, 8, 9, 3), np.uint8), "y_test": np.zeros(0, int)},
+            r"x_test and y_test: .*no images",
+        ),
         (
             {"x_train": np.zeros((60, 8, 9, 3))},
             r"x_train is stored as float64 and x_test as uint8",

@@ -114,6 +114,14 @@ def test_a_card_tells_how_the_training_ended(evaluation, expected):
 def test_a_card_tells_why_a_training_failed():
     shown = texts(ET.fromstring(card(evaluation=None, state="failed", reason="the loss is nan")))
     assert "Failed: the loss is nan." in " ".join(shown)
+    long = (
+        "the loss became nan (train) and inf (evaluation) in epoch 3 of "
+        + GENOME
+        + " with lr 0.1; try a smaller lr"
+    )
+    shown = texts(ET.fromstring(card(evaluation=None, state="failed", reason=long)))
+    assert f"Failed: {long}." in " ".join(shown)
+    assert max(map(len, shown)) <= 120  # what fits into a card
 
 
 def test_a_card_is_legible_on_light_and_dark():

@@ -37,6 +37,13 @@ def test_a_file_that_cannot_be_written_is_an_error_with_advice_and_leaves_the_ol
     def fail(_descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    def interrupt(_descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nasopt.files.os.fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "file", b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
     monkeypatch.setattr("nasopt.files.os.fsync", fail)
     with pytest.raises(OutputError, match=r"No space left on device\); mend the permissions"):
         write_whole(tmp_path / "file", b"new")

@@ -1,5 +1,8 @@
 """Images of all kinds as a network sees them, and what it says to them."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -133,6 +136,8 @@ def test_a_network_trained_on_floats_takes_floats_only(tmp_path, pixels):
         read_image(tmp_path / "whole.npy", FASHION, pixels="float32")
     with pytest.raises(DataError, match="numbers of another scale than pixels"):
         read_image(save_png(tmp_path / "a.png", pixels), FASHION, pixels="float32")
+    with pytest.raises(DataError, match="there is no image .*none.png"):
+        read_image(tmp_path / "none.png", FASHION, pixels="float32")
     with pytest.raises(DataError, match="only pixels can be inverted"):
         read_image(tmp_path / "float.npy", FASHION, pixels="float32", invert=True)
 
@@ -176,6 +181,15 @@ def test_other_data_have_numbers_for_names_and_must_be_named(tmp_path, small_npz
     assert prediction.class_names == tuple("0123456789")
     with pytest.raises(SettingsError, match="give at least one image, or --test N"):
         predict_files(network, [])
+
+
+def test_the_same_data_may_have_another_name(tmp_path, small_npz):
+    data = DataSource(small_npz)
+    network = random_network("RC 2 3 relu;RC 2 3 relu;FL swish;", FASHION, 10)
+    network = replace(network, metadata={**network.metadata, "data": data.identity()})
+    renamed = shutil.copy(small_npz, tmp_path / "my own.npz")
+    (prediction,) = predict_test(network, 1, str(renamed))
+    assert prediction == predict_test(network, 1, str(small_npz))[0]
 
 
 def test_test_images_must_be_the_networks_own(trained_file, small_npz):

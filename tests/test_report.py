@@ -61,6 +61,49 @@ def test_the_report_tells_the_choice_and_escapes_what_users_wrote(data):
         assert reason.replace("'", "&#39;") in body
 
 
+def test_duplicates_are_counted_once_and_one_is_not_many(data):
+    stopped = replace(RECORDS[3].evaluation, stopped=True)
+    records = [
+        *RECORDS[:3],
+        replace(RECORDS[3], state="pruned", evaluation=stopped),
+        replace(RECORDS[0], number=30, duplicate_of=0),
+        replace(RECORDS[3], number=31, state="pruned", evaluation=stopped, duplicate_of=3),
+    ]
+    html = " ".join(render_report(replace(data, records=records)).split())
+    assert "3 were trained to the end, 1 were duplicates of these" in html
+    assert "2 duplicates avoided, those of trainings that had been stopped early too" in html
+    assert "1 training stopped early" in html
+
+
+def test_the_figure_of_the_front_holds_what_did_badly_in_its_race(data):
+    def race_badly(network, _position):
+        return Race(network.number, network.candidate, network.n_params, (0.2, 0.3, 0.3, 0.3))
+
+    selection = select_network(RECORDS, RULE, race_badly, verify)
+    bad = replace(data, selection=selection)
+    lowest, _ = paper_figures(bad)["front"].layout.yaxis.range
+    assert lowest < 27.5
+    assert paper_figures(data)["front"].layout.yaxis.range[0] > 50
+
+
+def test_long_curves_have_few_ticks(data):
+    curve = tuple(0.5 + i / 1000 for i in range(100))
+    records = [replace(r, evaluation=replace(r.evaluation, curve=curve)) for r in RECORDS]
+    assert paper_figures(data)["curves"].layout.xaxis.dtick == 1
+    assert paper_figures(replace(data, records=records))["curves"].layout.xaxis.dtick == 6
+
+
+def test_a_network_without_mistakes_has_no_list_of_them(whole):
+    right = tuple(tuple(100 if i == j else 0 for j in range(10)) for i in range(10))
+    assert "Most frequent mistakes" in render_report(whole)
+    inspection = replace(whole.inspection, confusion=right, wrong=())
+    html = render_report(replace(whole, inspection=inspection))
+    assert "Most frequent mistakes" not in html
+    single = ((99, 1, *[0] * 8), *right[1:])
+    html = render_report(replace(whole, inspection=replace(inspection, confusion=single)))
+    assert "taken for Trouser: 1 image<" in html
+
+
 @pytest.fixture
 def whole(data):
     """The report with all that it can hold."""

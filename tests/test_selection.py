@@ -161,6 +161,7 @@ def test_what_more_parameters_buy_is_told_though_a_smaller_lucky_one_dominates()
     )
     assert selection.chosen.number == 1
     assert "250 more parameters would have bought 2.50 points" in "".join(selection.reasons)
+    assert "the most accurate larger one tried has" in "".join(selection.reasons)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,17 @@ def test_what_more_parameters_buy_is_told_though_a_smaller_lucky_one_dominates()
         (
             RECORDS,
             replace(RULE, order="best-under", under=920),
-            "none of at most 920 parameters clears 75.0% .* the best of all scored 85.00%",
+            r"No network of at most 920 \(--under\) clears .* has 1,000 parameters and 76.50% .*Leave that out",
+        ),
+        (
+            RECORDS,
+            replace(RULE, order="knee", under=1050),
+            r"No network of at least 1,100 .*\(--rule knee\) and of at most 1,050 \(--under\) .* has 1,000 .*Leave one of",
+        ),
+        (
+            RECORDS[:1],
+            replace(RULE, under=1050),
+            "none clears 75.0% by a margin of 1.0% .* the best of all scored 74.00% with 900 parameters",
         ),
         (
             RECORDS,

@@ -186,6 +186,10 @@ def test_networks_that_cannot_fit_are_refused_before_they_are_built(small):
     huge = Genome.parse("NC 100000 7 relu;RC 1 1 relu;RC 1 1 relu;FL relu")
     with pytest.raises(TooLargeError, match=r"would need .* GiB, the limit is 8 GiB"):
         train(huge, Recipe(), 1, small)
+    # Small in a batch of one image, and not with all that are evaluated at once.
+    many = Genome.parse("NC 9000 1 relu;RC 1 1 relu;RC 1 1 relu;FL relu")
+    with pytest.raises(TooLargeError, match=r"would need .* GiB, the limit is 8 GiB"):
+        train(many, Recipe(batch_size=1), 1, small)
 
 
 def test_an_unknown_engine_is_named(small):

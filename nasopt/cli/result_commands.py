@@ -215,15 +215,7 @@ def _files(context: "StudyContext") -> dict[str, str]:
 
 
 def _dashboard_command(context: "StudyContext") -> str:
-    from nasopt.settings import run_folder
-
     program = "nasopt"
     if shutil.which(program) is None:  # it lies in an environment that is not active
         program = os.path.relpath(Path(sys.executable).with_name(program))
-    usual = run_folder(context.study_file, context.settings) / "study.db"
-    words = [program, "dashboard", str(context.study_file)]
-    if context.database != usual:
-        words += ["--database", str(context.database)]
-    if context.data is not None:
-        words += ["--data", context.data]
-    return shlex.join(words)
+    return shlex.join([program, "dashboard", *context.words])

@@ -88,7 +88,7 @@ class DataSource:
         return FASHION_MNIST_SHAPE, FASHION_MNIST_CLASSES
 
     def identity(self) -> str:
-        """A name that changes with the content, but not with the place, of the data."""
+        """A name that changes with the content and the file's name, but not with the place, of the data."""
         if self.is_npz and self.path is not None:
             load_train_val(self)  # so that a file that is missing or broken is reported as such
             return f"{self.path.name} {hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]}"

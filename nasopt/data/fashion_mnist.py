@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import zlib
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +161,7 @@ def _download(root: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             FashionMNIST(folder, download=True)
             _install(Path(folder), root)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException) as error:
         raise DataError(" ".join(str(error).split())) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -52,8 +52,7 @@ def read_npz(path: Path) -> tuple[Split, Split]:
         raise DataError(
             f"{path} is not a readable .npz file ({error}); save it again with numpy.savez"
         ) from error
-    train = Split(_images("x_train", x_train), _labels("y_train", y_train))
-    test = Split(_images("x_test", x_test), _labels("y_test", y_test))
+    train, test = _split("train", x_train, y_train), _split("test", x_test, y_test)
     if train.images.dtype != test.images.dtype:
         raise DataError(
             f"x_train is stored as {x_train.dtype} and x_test as {x_test.dtype}: whole numbers are divided by 255, fractional ones are "
@@ -77,6 +76,14 @@ def read_npz(path: Path) -> tuple[Split, Split]:
             "(numpy.unique(y, return_inverse=True)[1])"
         )
     return train, test
+
+
+def _split(part: str, images: NDArray[np.generic], labels: NDArray[np.generic]) -> Split:
+    values = _images(f"x_{part}", images), _labels(f"y_{part}", labels)
+    try:
+        return Split(*values)
+    except DataError as error:
+        raise DataError(f"x_{part} and y_{part}: {error}") from error
 
 
 def _images(name: str, values: NDArray[np.generic]) -> NDArray[np.uint8] | NDArray[np.float32]:

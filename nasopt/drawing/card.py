@@ -1,6 +1,7 @@
 """A card of one trial: its network drawn, the layer table, and the learning curve, in one SVG file."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from nasopt.cost import Cost, count_cost
 from nasopt.drawing.network import WIDTH, describe, layer_column
@@ -14,7 +15,8 @@ LEFT, TOP = 16, 16
 TABLE_X = WIDTH + 40
 COLUMNS = (TABLE_X, TABLE_X + 262, TABLE_X + 352, CARD_WIDTH - LEFT)  # the last three end there
 ROW_HEIGHT = 21
-GENOME_LINE = 100  # characters
+LINE_HEIGHT = 17
+GENOME_LINE, OUTCOME_LINE = 100, 120  # characters
 PLOT_LEFT, PLOT_HEIGHT = TABLE_X + 44, 150
 CURVE = "var(--curve, #1f6fb2)"
 THEME = (
@@ -63,11 +65,13 @@ def _header(record: TrialRecord) -> tuple[str, float]:
     y = TOP + 36.0
     for part in _wrap(record.candidate.genome):
         parts.append(f'<g font-family="ui-monospace, monospace">{text(LEFT, y, part)}</g>')
-        y += 17
+        y += LINE_HEIGHT
     candidate = record.candidate
     recipe = f"lr {candidate.lr:.4g}, lr_decay {candidate.lr_decay:.4g}. {_outcome(record)}"
-    parts.append(text(LEFT, y, recipe))
-    return "".join(parts), y + 8
+    for part in wrap(recipe, OUTCOME_LINE):
+        parts.append(text(LEFT, y, part))
+        y += LINE_HEIGHT
+    return "".join(parts), y - LINE_HEIGHT + 8
 
 
 def _wrap(genome: Genome) -> list[str]:

@@ -76,7 +76,7 @@ def predict_test(network: SavedNetwork, n_images: int, source: str | None) -> li
             f"the network was trained on {trained_on or 'data that its file does not name'}; say with --data where they lie"
         )
     parsed = DataSource.parse(FASHION_MNIST if source is None else source)
-    if trained_on is not None and parsed.identity() != trained_on:
+    if trained_on is not None and _content(parsed.identity()) != _content(trained_on):
         raise DataError(
             f"the network was trained on {trained_on}, but these are {parsed.identity()}; name the same data with --data"
         )
@@ -90,6 +90,11 @@ def predict_test(network: SavedNetwork, n_images: int, source: str | None) -> li
         values /= np.float32(255)
     inputs = [ModelInput(f"test {i}", image) for i, image in enumerate(values)]
     return _predict(network, inputs, [int(label) for label in test.labels[:n_images]])
+
+
+def _content(identity: str) -> str:
+    """What the identity of data says of their content, whatever their file is called."""
+    return identity.rpartition(" ")[2]
 
 
 def _predict(

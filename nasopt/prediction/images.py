@@ -46,12 +46,13 @@ def read_image(path: Path, shape: ImageShape, *, pixels: str, invert: bool = Fal
     if path.suffix == ".npy":
         image = _from_array(path, _read_array(path), shape, pixels)
     else:
+        picture = _read_picture(path)
         if pixels != "uint8":
             raise DataError(
                 f"{path} is a picture, but the network was trained on numbers of another scale than pixels; "
                 "scale it like the training images and save it with numpy.save"
             )
-        image = _from_picture(path, _read_picture(path), shape)
+        image = _from_picture(path, picture, shape)
     if not invert:
         return image
     if pixels != "uint8":
@@ -138,7 +139,7 @@ def _from_picture(path: Path, picture: Image.Image, shape: ImageShape) -> ModelI
         )
     if picture.mode not in READABLE:
         raise DataError(
-            f"{path} is a picture of mode {picture.mode}, with more than 8 bits a channel; save it with 8, or as .npy"
+            f"{path} is a picture of mode {picture.mode}, with more than 8 bits a channel; save it with 8, or scaled to 0..1 as .npy"
         )
     notes: list[str] = []
     mode = MODES[shape.channels]

@@ -50,9 +50,9 @@ def thin_out(points: Sequence[Point], n: int) -> list[Point]:
 
 
 def _range(view: StudyView, points: Sequence[Point]) -> tuple[float, float]:
-    """From just below the least accurate network shown to just above the end of the highest interval."""
+    """From just below the least accuracy shown, of races and tests too, to just above the end of the highest interval."""
     verified = [*view.verified(chosen=True), *view.verified(chosen=False), *view.raced()]
-    lowest = min((p.accuracy for p in points), default=1 / view.n_classes)
+    lowest = min((p.accuracy for p in [*points, *verified]), default=1 / view.n_classes)
     highest = max((p.high for p in [*view.front(), *verified]), default=1.0)
     return 100 * min(lowest, view.bar) - 2, 100 * max(highest, view.bar) + 3
 

@@ -20,7 +20,7 @@ from nasopt.report.savings import judge_savings
 from nasopt.report.seeds import MAX_STRIPS, seeds_figure
 from nasopt.report.style import CONFIG, PAPER
 from nasopt.report.view import StudyView
-from nasopt.wording import format_share
+from nasopt.wording import format_share, number_of
 
 MAX_DASHBOARD_POINTS = 250
 DASHBOARD_HEIGHT = 440  # pixels; the dashboard cuts off what is below
@@ -45,6 +45,7 @@ def render_report(data: ReportInput) -> str:
     environment.filters |= {
         "percent": _percent,
         "share": format_share,
+        "number_of": number_of,
         "count": _count,
         "duration": _duration,
     }
@@ -85,7 +86,7 @@ def write_report(path: Path, data: ReportInput) -> None:
 
 
 def paper_figures(data: ReportInput) -> dict[str, go.Figure]:
-    """The report's figures by name, those left out that would be empty."""
+    """The report's figures by name; without seeds where none was trained, and without importances where there are none."""
     view = StudyView.of(data.records, data.selection, data.n_classes)
     return _figures(data, view)
 

@@ -152,6 +152,7 @@ def curves_figure(view: StudyView) -> go.Figure:
             name=f"{network.n_params:,} (trial {network.number})",
         )
     add_bar(figure, view.bar)
-    figure.update_xaxes(title="epoch", dtick=1)
+    n_epochs = max((len(trace.x) for trace in figure.data), default=1)
+    figure.update_xaxes(title="epoch", dtick=1 + n_epochs // 20)
     figure.update_yaxes(title="validation accuracy (%)")
     return finish(figure)

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nasopt.cost import BYTES_PER_VALUE, Cost, count_cost
-from nasopt.data import TrainVal
+from nasopt.cost import BYTES_PER_VALUE, Cost, count_cost, images_at_once
+from nasopt.data import Split, TrainVal
 from nasopt.errors import DivergedError, TooLargeError
 from nasopt.genome import Genome
 from nasopt.training.engines import ENGINES, choose_engine
@@ -74,7 +74,7 @@ def train(
     """
     chosen = choose_engine(engine)
     cost = count_cost(genome, data.shape, data.n_classes)
-    _check_memory(cost, recipe)
+    _check_memory(cost, recipe, data.val)
     weights_rng, orders_rng = training_rngs(seed)
     start = initial_weights(genome, data.shape.channels, data.n_classes, weights_rng)
     stopping = EarlyStopping.of(recipe)
@@ -99,10 +99,12 @@ def train(
     )
 
 
-def _check_memory(cost: Cost, recipe: Recipe) -> None:
-    """Refuses what would not fit: activations and their gradients of a batch, parameters and their moments."""
+def _check_memory(cost: Cost, recipe: Recipe, val: Split) -> None:
+    """Refuses what would not fit: a batch's activations and gradients, or a layer's maps of all images that are evaluated at once."""
     values = sum(row.output.channels * row.output.height * row.output.width for row in cost.layers)
-    needed = BYTES_PER_VALUE * (2 * values * recipe.batch_size + 4 * cost.n_params)
+    training = BYTES_PER_VALUE * (2 * values * recipe.batch_size + 4 * cost.n_params)
+    n_at_once = min(len(val), images_at_once(val.shape.height, val.shape.width))
+    needed = max(training, cost.peak_bytes * n_at_once)
     if needed > MAX_TRAINING_BYTES:
         raise TooLargeError(
             f"training a network of {cost.n_params:,} parameters with batches of {recipe.batch_size} would need "

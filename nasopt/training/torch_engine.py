@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nasopt.cost import images_at_once
 from nasopt.data import Split, TrainVal
 from nasopt.genome import Genome
-from nasopt.model import build_model, images_at_once
+from nasopt.model import build_model
 from nasopt.training.randomness import Weights
 from nasopt.training.recipe import EpochResult, Recipe
 

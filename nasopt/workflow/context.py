@@ -33,6 +33,16 @@ class StudyContext:
     data: str | None = None
 
     @property
+    def words(self) -> list[str]:
+        """What names this study on a command line: the file, and the database and the data where they are not the usual ones."""
+        words = [str(self.study_file)]
+        if self.database != _usual_database(self.study_file, self.settings):
+            words += ["--database", str(self.database)]
+        if self.data is not None:
+            words += ["--data", self.data]
+        return words
+
+    @property
     def figures(self) -> Path:
         """The folder of the report's figures as files."""
         return beside(self.database, "figures")
@@ -103,7 +113,7 @@ def open_context(
     if text and text != FASHION_MNIST and Path(text).exists():
         text = str(Path(text).resolve())  # workers may live in another folder
     source = DataSource.parse(text)
-    database = database or run_folder(study_file, settings) / "study.db"
+    database = database or _usual_database(study_file, settings)
     try:
         plan = settings.plan(source)
     except SettingsError as error:
@@ -148,3 +158,7 @@ def workers(engine: str, pool: Pool) -> Iterator[tuple[Executor, int]]:
         executor.shutdown(wait=False, cancel_futures=True)
         raise
     executor.shutdown(wait=True)
+
+
+def _usual_database(study_file: Path, settings: StudyFile) -> Path:
+    return run_folder(study_file, settings) / "study.db"

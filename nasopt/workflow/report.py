@@ -50,9 +50,7 @@ def report_input(context: StudyContext) -> ReportInput:
     settings = context.settings
     records, selection = context.records(), known_selection(context)
     n_trials = max((record.number + 1 for record in records), default=0)
-    study = shlex.quote(str(context.study_file))
-    if context.data is not None:
-        study += f" --data {shlex.quote(context.data)}"
+    study = shlex.join(context.words)
     return ReportInput(
         settings.name,
         records,
@@ -92,4 +90,4 @@ def _options(rule: SelectionRule, bar: float) -> str:
     options = f" --rule {rule.order}" if rule.order != "smallest" else ""
     options += f" --under {rule.under}" if rule.under is not None else ""
     options += "".join(f" --trial {number}" for number in rule.trials)
-    return options + (f" --bar {rule.bar:g}" if rule.bar != bar else "")
+    return options + (f" --bar {rule.bar!r}" if rule.bar != bar else "")
