@@ -152,7 +152,10 @@ class CandidateTable:
     def smallest_above(self, bar: float) -> CandidateSummary | None:
         """The smallest candidate whose mean accuracy is above ``bar``, the first of them; None if there is none."""
         above = np.flatnonzero(self.accuracies > bar)
-        return self.summaries[above[np.argmin(self.sizes[above])]] if len(above) else None
+        if not len(above):
+            return None
+        smallest = above[self.sizes[above] == self.sizes[above].min()]
+        return min((self.summaries[int(i)] for i in smallest), key=lambda s: s.number)
 
 
 def summarize_candidates(records: Sequence[TrialRecord]) -> list[CandidateSummary]:
@@ -176,5 +179,6 @@ def _front(
 ) -> list[CandidateSummary]:
     keep = is_non_dominated(np.column_stack((sizes, np.negative(accuracies))))
     front = list(itertools.compress(summaries, keep.tolist()))
-    points = {s.n_params: s for s in reversed(front)}  # on a front a size has one accuracy
+    # On a front a size has one accuracy; of several networks the first counts, in whatever order they ended.
+    points = {s.n_params: s for s in sorted(front, key=lambda s: -s.number)}
     return [points[size] for size in sorted(points)]

@@ -1,6 +1,7 @@
 """The study file: one TOML file that fixes a study, checked key by key."""
 
 import difflib
+import math
 import os
 import re
 import tomllib
@@ -21,6 +22,7 @@ from nasopt.files import beside
 from nasopt.genome import ACTIVATIONS, Genome, ImageShape
 from nasopt.records import Candidate
 from nasopt.search.plan import SearchPlan
+from nasopt.search.replicates import MAX_RUNS
 from nasopt.search.samplers import SAMPLERS
 from nasopt.selection import SelectionRule
 from nasopt.space import SearchSpace
@@ -50,7 +52,8 @@ def parse_duration(text: str | float) -> float:
 
 
 def _as_range(value: object) -> object:
-    return (value, value) if isinstance(value, int | float) else value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (value, value) if is_number else value
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
@@ -296,12 +299,19 @@ def read_study_file(path: Path) -> StudyFile:
             f"cannot read the study file {path} ({error}); mend it, or name another file"
         ) from error
     try:
-        return StudyFile.model_validate(tomllib.loads(text))
+        settings = StudyFile.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from error
     except ValidationError as error:
         problems = "; ".join(_explain(problem) for problem in error.errors())
         raise SettingsError(f"{path}: {problems}") from error
+    bar, margin = settings.bar, settings.selection.margin
+    if bar + margin / math.sqrt(MAX_RUNS) >= 1:
+        raise SettingsError(
+            f"{path}: nothing can be above the bar of {bar} by selection.margin = {margin}, not even the mean of {MAX_RUNS} trainings by "
+            "that over their root; lower the margin"
+        )
+    return settings
 
 
 def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's own dictionary
@@ -318,6 +328,12 @@ def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's own dictionary
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "too_long":  # only ranges have a length
         message = "wants two numbers; write [low, high]"
+    if problem["type"] == "tuple_type":
+        message = (
+            f"wants a list; write {[problem['input']]!r}"
+            if "activations" in where
+            else "wants a number, or two as [low, high]"
+        )
     if where == "name" and problem["type"] == "string_pattern_mismatch":
         message = "use letters, digits, '.', '_' and '-', without spaces, a letter or digit first"
     hints = {

@@ -199,9 +199,10 @@ class SearchSpace:
                 f"kernel_{i}": layer.kernel,
                 f"activation_{i}": layer.activation,
             }
+        genome.feature_maps(self.image)  # says what does not fit
         replay = _Fixed(values)
         if self.suggest(replay) != candidate:
-            raise GenomeError(f"{candidate} is outside of the space")
+            raise GenomeError(f"{genome} is outside of the space")
         return replay.asked
 
     def _check_fixed(self, candidate: Candidate) -> None:

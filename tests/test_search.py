@@ -13,7 +13,7 @@ import pytest
 
 from nasopt.candidates import pareto_front
 from nasopt.errors import DataError, SearchStoppedError
-from nasopt.records import SeedResult, Verification
+from nasopt.records import Evaluation, SeedResult, Verification
 from nasopt.search.archive import open_connection, read_trials
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.progress import summarize
@@ -257,6 +257,69 @@ def test_an_interrupted_search_finishes_what_runs_and_goes_on_later(plan, databa
     study, progress, cause = run(plan, database, 20)
     assert cause == "trials"
     assert [t.state.name for t in study.trials] == ["COMPLETE"] * 20
+
+
+def test_what_a_killed_driver_left_is_trained_by_as_many_workers_as_there_are(plan, database):
+    whole, _, _ = run(plan, database.with_name("whole.db"), 24)
+    stored = open_study(plan, database, create=True)
+    with working_copy(stored, database) as study, ThreadPoolExecutor(1) as executor:
+        driver = SearchDriver(study, plan, broken, executor, 8)
+        for _ in range(8):  # asked, written, and never told
+            driver._began = time.monotonic()
+            driver._start(driver._ask())
+    at_once, most, stop = [], [], threading.Event()
+
+    def counting(candidate, seed, rule):
+        at_once.append(1)
+        most.append(len(at_once))
+        time.sleep(0.01)
+        at_once.pop()
+        return TableEvaluator()(candidate, seed, rule)
+
+    _, progress, cause = run(
+        plan, database, 8, counting, n_workers=1, stop=stop, on_progress=lambda _: stop.set()
+    )
+    assert (cause, len(most)) == ("interrupted", 1)  # it ends after what runs
+    _, progress, cause = run(plan, database, 8, counting, n_workers=2)
+    assert (cause, progress.n_trials, progress.n_trained) == ("trials", 8, 8)
+    assert max(most) == 2
+    study, _, _ = run(plan, database, 24)
+    assert table_of(study, plan.space) == table_of(whole, plan.space)
+
+
+def test_trials_that_a_user_told_by_hand_disturb_nothing(plan, database):
+    run(plan, database, 10)
+    study = open_study(plan, database, create=False)
+    trial = study.ask()
+    plan.space.suggest(trial)
+    study.tell(trial, (0.9, 800))
+    study, progress, _ = run(plan, database, 20)
+    assert [t.number for t in study.trials] == list(range(20))
+    assert [r.number for r in read_records(study, plan.space)] == [*range(10), *range(11, 20)]
+    assert (progress.n_trials, progress.n_trained) == (20, 19)
+    assert len(read_database(database, plan.space)) == 19
+
+
+@pytest.mark.filterwarnings("ignore:Fixed parameter .* is out of range")
+@pytest.mark.parametrize("params", [{"depth": 9}, {"filters_0": 60}])
+def test_what_a_user_enqueued_outside_of_the_space_fails(plan, database, params):
+    run(plan, database, 10)
+    open_study(plan, database, create=False).enqueue_trial(params)
+    study, progress, _ = run(plan, database, 20)
+    assert [t.state.name for t in study.trials] == ["COMPLETE"] * 10 + ["FAIL"] + ["COMPLETE"] * 9
+    assert next(iter(params)) in study.trials[10].user_attrs["reason"]
+    assert progress.n_trained == 19
+
+
+def test_of_two_networks_of_one_size_and_accuracy_the_first_is_named(plan, database):
+    def alike(candidate, seed, rule):
+        time.sleep(seed % 7 / 1000)
+        return Evaluation(0.8, 0.8, (0.8,), dead=False, duration_s=0.01)
+
+    _, progress, _ = run(plan, database, 40, alike, n_workers=4)
+    again = summarize(read_database(database, plan.space), plan.bar)
+    assert progress.smallest.number == again.smallest.number
+    assert [s.number for s in progress.front] == [s.number for s in again.front]
 
 
 def test_time_is_counted_over_all_runs_of_a_study(plan, database):

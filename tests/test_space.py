@@ -114,3 +114,10 @@ def test_impossible_spaces_are_refused(changes, message):
     values = {"image": FASHION, "n_classes": 10} | changes
     with pytest.raises(SettingsError, match=message):
         SearchSpace(**values)
+
+
+def test_a_candidate_that_does_not_fit_is_told_why():
+    small = SearchSpace(ImageShape(1, 8, 8), 10)
+    candidate = Candidate(Genome.parse("RC 1 7 relu;RC 1 2 relu;FL relu;"), 0.01, 0.05)
+    with pytest.raises(GenomeError, match="the kernel 2 of this RC exceeds its input"):
+        small.to_params(candidate)

@@ -120,6 +120,65 @@ def test_a_study_with_other_settings_is_refused(plan, database):
         open_study(replace(plan, name="other"), database, create=True)
 
 
+def test_a_file_with_a_study_beside_it_is_refused(plan, database):
+    run(plan, database, 2)
+    optuna.create_study(study_name="mine", storage=storage_url(database))
+    for create in (True, False):
+        with pytest.raises(
+            StudyError, match=r"holds other studies too \('mine'\), .*optuna.delete"
+        ):
+            open_study(plan, database, create=create)
+    optuna.delete_study(study_name="mine", storage=storage_url(database))
+    assert len(open_study(plan, database, create=False).trials) == 2
+
+
+@pytest.mark.parametrize("directions", [["minimize"], ["minimize", "minimize"]])
+def test_an_empty_study_of_another_program_is_left_alone(plan, database, directions):
+    database.parent.mkdir(parents=True)
+    url = storage_url(database)
+    optuna.create_study(study_name=plan.name, storage=url, directions=directions)
+    for create in (False, True):
+        with pytest.raises(StudyError, match="'table' in .* was not made by nasopt; choose"):
+            open_study(plan, database, create=create)
+    assert optuna.load_study(study_name=plan.name, storage=url).user_attrs == {}
+
+
+def test_a_study_that_was_only_begun_is_finished_by_a_search_alone(plan, database):
+    database.parent.mkdir(parents=True)
+    url, directions = storage_url(database), ["maximize", "minimize"]
+    optuna.create_study(study_name=plan.name, storage=url, directions=directions)
+    with pytest.raises(StudyError, match="was only begun; run 'nasopt search STUDY'"):
+        open_study(plan, database, create=False)
+    assert optuna.load_study(study_name=plan.name, storage=url).user_attrs == {}
+    _, progress, _ = run(plan, database, 2)
+    assert progress.n_trained == 2
+
+
+def test_a_study_with_trials_of_another_program_is_refused(plan, database):
+    database.parent.mkdir(parents=True)
+    url, directions = storage_url(database), ["maximize", "minimize"]
+    study = optuna.create_study(study_name=plan.name, storage=url, directions=directions)
+    study.add_trial(optuna.create_trial(values=[0.5, 900.0]))
+    with pytest.raises(StudyError, match="'table' in .* was not made by nasopt; choose"):
+        open_study(plan, database, create=True)
+
+
+def test_the_database_of_another_program_is_left_alone(plan, database):
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+    before = database.read_bytes()
+    for create, message in (
+        (True, r"of another program \(it has the table 'notes'\)"),
+        (False, "no study"),
+    ):
+        with pytest.raises(StudyError, match=message):
+            open_study(plan, database, create=create)
+    assert database.read_bytes() == before
+    database.write_bytes(b"")  # what a driver leaves that was killed at once
+    assert run(plan, database, 1)[1].n_trained == 1
+
+
 def test_a_study_of_another_format_is_refused(plan, database):
     study, _, _ = run(plan, database, 1)
     study.set_user_attr("nasopt:format", 99)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ import optuna
 from optuna.trial import TrialState
 
 from nasopt.candidates import CandidateTable, shortfall
-from nasopt.errors import DataError, EngineError, SearchStoppedError
+from nasopt.errors import DataError, EngineError, GenomeError, SearchStoppedError
 from nasopt.records import (
     TO_THE_END,
     Candidate,
@@ -114,7 +115,8 @@ class SearchDriver:
         self._running: dict[Future[Evaluation], list[_Run]] = {}
         self._futures: dict[tuple[Candidate, int], Future[Evaluation]] = {}
         self._n_failures_in_a_row = 0
-        records = read_records(study, plan.space)
+        trials, records = study.get_trials(deepcopy=False), read_records(study, plan.space)
+        self._left = deque(t for t in trials if t.state == TrialState.RUNNING)
         self._ended = {r.number: r for r in records if r.state != "running"}
         self._last_new, self._repeats = -1, set[int]()
         self._failed: set[tuple[Candidate, int]] = set()
@@ -135,23 +137,22 @@ class SearchDriver:
         for record in self._ended.values():
             self._remember(record)
         self._elapsed_before_s = max((r.elapsed_s for r in records), default=0.0)
-        self.progress = summarize(records, plan.bar)
+        asked = [t.number + 1 for t in trials if t.state != TrialState.WAITING]
+        self.progress = replace(summarize(records, plan.bar), n_trials=max(asked, default=0))
 
     def run(self, limits: Limits, stop: threading.Event) -> StopCause:
         """Searches until a limit is reached or ``stop`` is set; trials in flight are finished first.
 
-        Trials that were running when an earlier driver died are evaluated first, in place.
+        Trials that were running when an earlier driver died are evaluated first, in place, whatever the limits are.
 
         Raises:
             SearchStoppedError: if ten trials in a row failed, or a worker has no data or engine to train with.
         """
         self._began = time.monotonic()
-        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._start(optuna.trial.Trial(self._study, frozen._trial_id))
         while True:
             cause = self._cause_to_stop(limits, stop)
-            while cause is None and len(self._running) < self._n_workers and self._may_ask():
-                self._start(self._ask())
+            while len(self._running) < self._n_workers and self._may_start(cause):
+                self._start(self._resume() if self._left else self._ask())
                 cause = self._cause_to_stop(limits, stop)
             if not self._running:
                 break
@@ -176,6 +177,16 @@ class SearchDriver:
         if len(self._repeats) >= MAX_REPEATS_IN_A_ROW:
             return "exhausted"
         return None
+
+    def _may_start(self, cause: StopCause | None) -> bool:
+        """Whether one more trial may be started, where there is that cause to stop."""
+        if self._left:
+            return cause != "interrupted"
+        return cause is None and self._may_ask()
+
+    def _resume(self) -> optuna.Trial:
+        """The next of the trials that an earlier driver left running."""
+        return optuna.trial.Trial(self._study, self._left.popleft()._trial_id)
 
     def _may_ask(self) -> bool:
         """Whether all that the next trial may depend on is known."""
@@ -204,11 +215,17 @@ class SearchDriver:
     def _start(self, trial: optuna.Trial) -> None:
         """Lets the trial choose; what is known already is told at once, the rest evaluated."""
         space = self._plan.space
+        self._count(n_trials=max(self.progress.n_trials, trial.number + 1))
         candidate = space.suggest(trial)
+        try:
+            space.from_params(trial.params)
+        except GenomeError as error:  # what a user enqueued may lie anywhere
+            trial.set_user_attr("reason", str(error))
+            self._study.tell(trial, state=TrialState.FAIL)
+            return
         run = self._plan_run(trial, candidate)
         write_candidate(trial, candidate, space, run.seed, run.rule, run.replicate)
         self._choose(trial.number, candidate)
-        self._count(n_trials=max(self.progress.n_trials, trial.number + 1))
         reason = space.why_too_large(candidate.genome)
         if reason is not None:
             self._note(trial.number, is_repeat=True)

@@ -11,15 +11,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nasopt.search.archive import open_connection, read_trials
 from nasopt.search.storage import database_errors
+from nasopt.search.study import REPLICATE_KEY
 
 MIN_TRIALS = 50  # the most accurate tenth of fewer than that is under five trials
 
 
 def accuracy_importances(database: Path) -> dict[str, float]:
-    """The share of every parameter in what decided the accuracy, the largest first; empty below 50 trials, and where all are alike.
+    """The share of every parameter in what decided the accuracy, the largest first; empty below 50 networks, and where all are alike.
 
-    It is what sets the most accurate tenth of the trials apart from all trials that were trained to the end, by PED-ANOVA,
-    which knows conditional parameters, needs no package beside Optuna, and takes milliseconds.
+    It is what sets the most accurate tenth of the networks apart from all that were trained to the end, each by its first training, by
+    PED-ANOVA, which knows conditional parameters, needs no package beside Optuna, and takes milliseconds.
 
     Raises:
         StudyError: if the database cannot be read.
@@ -42,7 +43,9 @@ def accuracy_importances(database: Path) -> dict[str, float]:
 
 
 def _counts(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.COMPLETE and trial.user_attrs.get("duplicate_of") is None
+    return trial.state == TrialState.COMPLETE and not {"duplicate_of", REPLICATE_KEY}.intersection(
+        trial.user_attrs
+    )
 
 
 def _error(trial: FrozenTrial) -> float:

@@ -60,7 +60,9 @@ def add_record(
         progress,
         front=tuple(front_of([*progress.front, *summaries])),
         smallest=min(
-            [*filter(None, [progress.smallest]), *above], key=lambda s: s.n_params, default=None
+            [*filter(None, [progress.smallest]), *above],
+            key=lambda s: (s.n_params, s.number),
+            default=None,
         ),
     )
 

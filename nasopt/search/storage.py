@@ -20,6 +20,7 @@ from optuna.storages import RDBStorage
 from nasopt.errors import StudyError, StudyLockedError
 
 BUSY_TIMEOUT_S = 60
+STUDIES = "studies"
 # Readers read while the driver writes, and a commit waits for no disk; a killed process loses nothing.
 PRAGMAS = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL")
 
@@ -36,9 +37,7 @@ def database_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error) as error:
-        raise StudyError(
-            f"{path}: {_advice(_root_cause(error))}; what had been completed is kept"
-        ) from error
+        raise StudyError(f"{path}: {_advice(_root_cause(error))}") from error
 
 
 def open_storage(path: Path, *, create: bool) -> RDBStorage:
@@ -56,9 +55,14 @@ def open_storage(path: Path, *, create: bool) -> RDBStorage:
             )
         _make_folder(path.parent)
     with database_errors(path):
-        if not create and not _is_optunas(path):
+        tables = _tables(path)
+        if not create and STUDIES not in tables:
             raise StudyError(
                 f"{path} holds no study; run 'nasopt search' first, or name the study's database with --database"
+            )
+        if tables and STUDIES not in tables:  # the first table that Optuna makes
+            raise StudyError(
+                f"{path} is the database of another program (it has the table {min(tables)!r}); choose another file with --database"
             )
         try:
             storage = RDBStorage(storage_url(path), {"connect_args": {"timeout": BUSY_TIMEOUT_S}})
@@ -71,11 +75,13 @@ def open_storage(path: Path, *, create: bool) -> RDBStorage:
     return storage
 
 
-def _is_optunas(path: Path) -> bool:
-    """Whether the SQLite file has Optuna's tables, which opening it as a storage would make."""
+def _tables(path: Path) -> set[str]:
+    """The tables in the SQLite file; opening it as a storage would make Optuna's. None where there is no file yet."""
+    if not path.exists():
+        return set()
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'studies'"
-        return connection.execute(query).fetchone() is not None
+        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        return {name for (name,) in connection.execute(query)}
 
 
 def _make_folder(folder: Path) -> None:
@@ -106,9 +112,9 @@ def _advice(cause: str) -> str:
     if "readonly" in cause or "unable to open" in cause:
         return f"the database or its folder is not writable ({cause}); mend the permissions or choose another file with --database"
     if "full" in cause:
-        return f"the disk is full ({cause}); free some space and run the same command again"
+        return f"the disk is full ({cause}); free some space and run the same command again, what was completed is kept"
     if "locked" in cause:
-        return f"another program kept the database locked for {BUSY_TIMEOUT_S} s ({cause}); close it and run the same command again"
+        return f"another program kept the database locked for {BUSY_TIMEOUT_S} s ({cause}); close it and run the same command again, what was completed is kept"
     if "not a database" in cause:
         return f"it is not an SQLite database ({cause}); choose another file with --database"
     if any(sign in cause for sign in ("malformed", "disk I/O", "no such table", "no such column")):

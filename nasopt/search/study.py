@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nasopt.candidates import CandidateSummary
@@ -33,6 +34,7 @@ from nasopt.space import SearchSpace
 Study = optuna.Study  # for those who hand it on
 
 METRIC_NAMES = ("val_accuracy", "n_params")
+DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
 IDENTITY_KEY = "nasopt:identity"
 RACE_KEY = "nasopt:race:"
 RULE_KEY = "nasopt:rule"
@@ -67,19 +69,22 @@ def open_study(plan: SearchPlan, database: Path, *, create: bool) -> optuna.Stud
             raise StudyError(
                 f"{database} holds the study {names[0]!r}, not {plan.name!r}; choose another file with --database"
             )
+        if len(names) > 1:
+            others = ", ".join(repr(name) for name in names if name != plan.name)
+            raise StudyError(
+                f"{database} holds other studies too ({others}), and nasopt keeps one in a file; take them out with "
+                "optuna.delete_study, or choose another file with --database"
+            )
         if not names and not create:
             raise StudyError(
                 f"there is no study in {database} yet; run 'nasopt search STUDY' with this study file first"
             )
         if names:
             study = optuna.load_study(study_name=plan.name, storage=storage, sampler=sampler)
-            _check_identity(study, plan, database)
+            _check_identity(study, plan, database, create=create)
             return study
         study = optuna.create_study(
-            study_name=plan.name,
-            storage=storage,
-            sampler=sampler,
-            directions=["maximize", "minimize"],
+            study_name=plan.name, storage=storage, sampler=sampler, directions=DIRECTIONS
         )
         _write_identity(study, plan)
         return study
@@ -91,13 +96,23 @@ def _write_identity(study: optuna.Study, plan: SearchPlan) -> None:
     study.set_user_attr(FORMAT_KEY, FORMAT)  # last: it says that all the rest is there
 
 
-def _check_identity(study: optuna.Study, plan: SearchPlan, database: Path) -> None:
+def _check_identity(
+    study: optuna.Study, plan: SearchPlan, database: Path, *, create: bool
+) -> None:
     found_format = study.user_attrs.get(FORMAT_KEY)
-    if found_format != FORMAT:
+    if found_format is None:
         # A driver killed while it created the study left neither trials nor a format.
-        if found_format is None and not study.get_trials(deepcopy=False):
-            _write_identity(study, plan)
-            return
+        if study.directions != DIRECTIONS or study.get_trials(deepcopy=False):
+            raise StudyError(
+                f"the study {plan.name!r} in {database} was not made by nasopt; choose another file with --database"
+            )
+        if not create:
+            raise StudyError(
+                f"the study in {database} was only begun; run 'nasopt search STUDY' with this study file first"
+            )
+        _write_identity(study, plan)
+        return
+    if found_format != FORMAT:
         raise StudyError(
             f"{database} has study format {found_format}, this nasopt writes format {FORMAT}; "
             "use the version of nasopt that wrote it, or choose another file with --database"
@@ -140,14 +155,16 @@ def read_database(database: Path, space: SearchSpace) -> list[TrialRecord]:
 
 
 def read_records(study: optuna.Study, space: SearchSpace) -> list[TrialRecord]:
-    """The trials of ``study`` as records; one killed before it chose its candidate is left out."""
+    """The trials of ``study`` as records; what :func:`to_record` makes nothing of is left out."""
     records = (to_record(trial, space) for trial in study.get_trials(deepcopy=False))
     return [record for record in records if record is not None]
 
 
 def to_record(trial: FrozenTrial, space: SearchSpace) -> TrialRecord | None:
-    """The record of one trial, or None if its candidate is not complete yet."""
+    """The record of one trial, or None if its candidate is not complete yet, or another program told it."""
     attrs = trial.user_attrs
+    if trial.state == TrialState.COMPLETE and "curve" not in attrs:
+        return None
     try:
         candidate = space.from_params(trial.params)
     except GenomeError:
