@@ -21,10 +21,10 @@ setup: .venv/.ready ## Create .venv and install everything (search and test do t
 
 .venv/.ready: pyproject.toml CMakeLists.txt $(wildcard nasopt/training/native/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "error: nasopt needs Python 3.11 or newer; name one: make setup PYTHON=python3.12" >&2; exit 2; }
+	  || { echo "error: nasopt needs Python 3.11 or newer, and $(PYTHON) is not there or older; install it (on Debian or Ubuntu: apt-get install python3-dev python3-venv), or name one: make setup PYTHON=python3.12" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv \
 	  || { rm -rf .venv; echo "error: Python's venv module does not work here; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 2; }
-	@echo "installing into .venv (with PyTorch; this takes some minutes and up to 6 GB)"
+	@echo "installing into .venv (with PyTorch; this takes some minutes and up to 7 GB)"
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@

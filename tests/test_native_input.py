@@ -210,7 +210,7 @@ class TestChoice:
             native_engine, "_import_error", "No module named '_native'", raising=False
         )
         with pytest.raises(
-            EngineError, match=r"No module.*install a C\+\+ compiler.*reinstall nasopt.*'torch'"
+            EngineError, match=r"No module.*install a C\+\+ compiler.*make setup.*'torch'"
         ):
             choose_engine("native")
 

@@ -221,6 +221,8 @@ def test_files_that_are_no_study(plan, tmp_path):
 @pytest.fixture
 def unprivileged():
     """A folder of mode 755, and what makes this process an ordinary user without rights to it."""
+    if os.geteuid() == 0 and any(not p.stat().st_mode & 1 for p in Path(optuna.__file__).parents):
+        pytest.skip("root runs the tests from a folder that no other user may enter")
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     folder.chmod(0o755)
 

@@ -25,7 +25,7 @@ from nasopt.training.recipe import EpochResult, Recipe
 ISA_VARIABLE = "NASOPT_NATIVE_ISA"
 INSTALL_HINT = (
     "install a C++ compiler and Python's headers (on Debian: apt install g++ python3-dev; on macOS: xcode-select --install), "
-    "then reinstall nasopt with 'pip install --force-reinstall --no-deps'"
+    "then build it: in a clone by 'rm .venv/.ready && make setup', elsewhere by installing nasopt again with pip's --force-reinstall --no-deps"
 )
 
 
