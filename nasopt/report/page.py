@@ -128,7 +128,7 @@ def _to_html(name: str, figure: go.Figure) -> str:
 
 
 def _percent(share: float, digits: int = 2) -> str:
-    return f"{100 * share:.{digits}f} %"
+    return f"{share:.{digits}%}"
 
 
 def _count(number: int) -> str:
