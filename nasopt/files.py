@@ -1,9 +1,11 @@
-"""Where results lie, and files that are written whole or not at all, whenever the process or the disk gives up."""
+"""Where results lie, and files that stay whole whenever the process or the disk gives up."""
 
+import json
 import os
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from nasopt.errors import OutputError
 
@@ -14,6 +16,18 @@ def beside(database: Path, name: str) -> Path:
         return database.with_name(name)
     stem = database.stem if database.suffix == ".db" else database.name
     return database.with_name(f"{stem}-{name}")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of one JSON object a line, but for a last line that is not whole; none if there is no file.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if a line is no JSON.
+    """
+    text = path.read_text() if path.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def write_whole(

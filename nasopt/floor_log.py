@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nasopt.errors import OutputError, StudyError
-from nasopt.files import write_whole
+from nasopt.files import read_rows, write_whole
 from nasopt.records import StopRule
 
 
@@ -151,11 +151,8 @@ def _known_form(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """The rows of the file, but for a last line that is not whole."""
     try:
-        text = path.read_text() if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        return [json.loads(line) for line in whole.splitlines()]
+        return read_rows(path)
     except (OSError, ValueError) as error:
         raise StudyError(
             f"cannot read the floor in {path} ({error}); move the file away and run the same command again"

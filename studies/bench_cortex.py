@@ -25,7 +25,7 @@ from nasopt.model import SavedNetwork, build_model, load_network, run_model
 from nasopt.training import Recipe, train
 
 SOURCES = Path(__file__).parent / "cortex-m"
-# Of docs/results.md: genome, lr, lr_decay.
+# Of docs/microcontroller.md: genome, lr, lr_decay.
 NETWORKS = (
     ("NC 1 1 tanh;RC 1 2 tanh;RC 3 2 swish;NC 2 3 gelu;NC 3 3 gelu;FL gelu;", 0.02274, 0.121),
     ("RC 3 5 gelu;NC 3 3 swish;NC 3 2 swish;RC 3 2 swish;FL swish;", 0.02986, 0.1717),

@@ -6,8 +6,8 @@ Part (c): nasopt as it is, Optuna's NSGA-II on nasopt's engine and driver (witho
 its population would not see), and the plain script in ``baseline/``. Each has the machine for itself, one after the
 other. Time counts from the start of the search, without imports and loading of data.
 
-The front is that of single trainings by their validation accuracy, the first of every network: one draw each, so that
-luck flatters every method alike, and no one for training a network again. Its hypervolume, of log10(parameters) and accuracy, is a share of the box between the
+The front is that of single trainings by their validation accuracy, the first of every network: one draw each. Luck flatters
+most who trains most networks, and no one for training a network again. Its hypervolume, of log10(parameters) and accuracy, is a share of the box between the
 smallest network at 100 % and the reference point (3,000 parameters, 10 %).
 """
 
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from bench_plot import Panel, draw_lines
+from running import run_script
 
 from nasopt.data.fashion_mnist import cache_folder
 from nasopt.pareto import hypervolume
@@ -139,12 +140,17 @@ def shares(
     budget: float,
     measure: Callable[[Sequence[Trial]], float],
 ) -> dict[str, dict[str, float | None]]:
-    """For every other method, the share of the budget after which nasopt is as good as it is in the end, by seed."""
+    """For every other method, the share of the budget after which nasopt is as good as it is in the end, by seed.
+
+    None where nasopt never is, or where the other one found nothing.
+    """
     found: dict[str, dict[str, float | None]] = {}
     for name in [name for name in runs if name != "nasopt"]:
         for seed in [seed for seed in runs[name] if seed in runs["nasopt"]]:
             goal = measure([t for t in runs[name][seed] if t[0] <= budget])
-            seconds = time_to(runs["nasopt"][seed], measure, goal)
+            # What found nothing sets no goal.
+            found_none = goal == measure([])
+            seconds = None if found_none else time_to(runs["nasopt"][seed], measure, goal)
             found.setdefault(name, {})[seed] = None if seconds is None else seconds / budget
     return found
 
@@ -253,4 +259,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -182,7 +182,11 @@ def compare(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="2 seeds, CIFAR-10, 200 evaluations")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="2 seeds, CIFAR-10, 200 evaluations, whatever else is asked for",
+    )
     parser.add_argument(
         "--methods",
         nargs="+",
@@ -192,13 +196,15 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=500)
-    parser.add_argument("--out", type=Path, default=RESULTS / "bench-search-nasbench201.json")
+    parser.add_argument(
+        "--out", type=Path, help="bench-search-nasbench201.json in results if not given"
+    )
     args = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if args.quick:
         args.data, args.seeds, args.trials = ["cifar10"], 2, 200
-        args.out = RESULTS / "bench-search-quick.json"
-    compare(args.methods, args.data, args.seeds, args.trials, args.out)
+    out = args.out or RESULTS / f"bench-search-{'quick' if args.quick else 'nasbench201'}.json"
+    compare(args.methods, args.data, args.seeds, args.trials, out)
 
 
 if __name__ == "__main__":

@@ -208,6 +208,11 @@ def compare(
 ) -> None:
     """Runs what is asked for and adds it to the JSON file ``path``, and draws it."""
     results = json.loads(path.read_text()) if path.exists() else {}
+    for name, known in results.items():
+        if known["step"] != ruler.step or len(known["smallest"][0]) > len(ruler.points):
+            raise SystemExit(
+                f"{path} holds runs of {name!r} that are longer or of another measure; name another file with --out"
+            )
     task = make_task(table)
     for name in methods:
         own = replace(ruler, end=min(ruler.end, SLOW.get(name, ruler.end)))
@@ -220,6 +225,7 @@ def compare(
         seconds = time.process_time() - began
         volumes, smallest = (np.array(part) for part in zip(*runs, strict=True))
         results[name] = {
+            "step": own.step,
             "hypervolume": np.round(volumes, 5).tolist(),
             "smallest": smallest.tolist(),
             "evaluations": evaluations,
@@ -256,8 +262,12 @@ def summary(values: np.ndarray) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="2 seeds, 60 evaluations, no GP")
-    parser.add_argument("--methods", nargs="+", choices=METHODS)
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="2 seeds and 60 evaluations, whatever else is asked for",
+    )
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="all but GP if not given")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--seconds", type=float, help="equal time of one core, not evaluations")
@@ -268,11 +278,10 @@ def main() -> None:
     if args.quick:
         args.seeds, args.trials, suffix = 2, 60, f"{suffix}-quick"
     fast = [name for name in METHODS if name not in SLOW]
-    every = list(METHODS) if not args.quick and args.seconds is None else fast
     table = TrainedTable(read_table())
     ruler = make_ruler(table, args.trials, args.seconds)
     path = args.out or RESULTS / f"bench-table{suffix}.json"
-    compare(args.methods or every, args.seeds, table, ruler, path)
+    compare(args.methods or fast, args.seeds, table, ruler, path)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 
 from nasopt.racing import RaceRule
 
-TABLE = Path("studies/results/fashion-mnist-table.json")
+TABLE = Path(__file__).parent / "results" / "fashion-mnist-table.json"
 BARS = (0.73, 0.74, 0.75, 0.76, 0.77)
 N_WALKS = 1000
 DEAD = 0.3  # an accuracy below it is that of a training that died

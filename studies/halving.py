@@ -23,9 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from running import run_script
 
 from nasopt.errors import SearchStoppedError, TrainingError
 from nasopt.evaluation import TrainingEvaluator
+from nasopt.files import read_rows
 from nasopt.genome import Genome
 from nasopt.records import TO_THE_END, Candidate, Evaluator, trial_seed
 from nasopt.space import SearchSpace
@@ -174,13 +176,19 @@ def seed_of(candidate: Candidate, number: int) -> int:
     return trial_seed(recipe, candidate.genome, number, "race")
 
 
-def read_log(path: Path) -> list[tuple[Candidate, int, float]]:
-    """The trainings of earlier runs, in order; a last line that is not whole is cut off."""
-    text = path.read_text() if path.exists() else ""
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole)  # or the next line would go on where it ends
-    rows = [json.loads(line) for line in whole.splitlines()]
+def read_log(path: Path, trained_as: dict[str, object]) -> list[tuple[Candidate, int, float]]:
+    """The trainings of earlier runs, in order; a new log begins with ``trained_as``, how all of them are trained.
+
+    Raises:
+        SearchStoppedError: if the log holds trainings of another kind.
+    """
+    head, *rows = read_rows(path) or [trained_as]
+    if head != trained_as:
+        raise SearchStoppedError(
+            f"{path} holds trainings of another kind ({head}, not {trained_as}); name another file with --log"
+        )
+    # Whole again: what a killed process left half written would spoil the next line.
+    path.write_text("".join(json.dumps(row) + "\n" for row in [head, *rows]))
     return [
         (
             Candidate(Genome.parse(row["genome"]), row["lr"], row["lr_decay"]),
@@ -252,12 +260,19 @@ def main() -> None:
         args.features,
     )
     halving.start(context.plan.start)
-    for candidate, number, accuracy in read_log(args.log):
+    settings, source = context.settings, context.source
+    training = settings.training
+    trained_as = {
+        "data": source.identity(),
+        "epochs": training.epochs,
+        "batch_size": training.batch_size,
+    }
+    args.log.parent.mkdir(parents=True, exist_ok=True)
+    for candidate, number, accuracy in read_log(args.log, trained_as):
         halving.recall(candidate, number, accuracy)
     if not halving.entries:
         parser.error("no start of the study file has such a size; name one ([[search.start]])")
-    args.log.parent.mkdir(parents=True, exist_ok=True)
-    evaluator = TrainingEvaluator(context.source, context.settings.recipe, "native")
+    evaluator = TrainingEvaluator(source, settings.recipe, "native")
     stop = threading.Event()
     timer = threading.Timer(60 * args.minutes, stop.set)
     timer.daemon = True
@@ -278,4 +293,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

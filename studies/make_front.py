@@ -10,11 +10,13 @@ What the file holds already is not trained again:
 import argparse
 import json
 from concurrent.futures import Future
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from running import run_script
 
 from nasopt.candidates import CandidateSummary, pareto_front
 from nasopt.errors import DivergedError
@@ -46,6 +48,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.track and len(args.studies) > 1:
         parser.error("--track names the rows of one study; give one")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = json.loads(args.out.read_text()) if args.out.exists() else []
     for study in args.studies:
         context = open_context(study)
@@ -64,13 +67,19 @@ def main() -> None:
             or (row_key(row) in wanted and len(row["seeds"]) >= args.seeds)
         ]
         known = {row_key(row) for row in rows if row["track"] == track}
+        write(args.out, rows)
         for network in front:
             if key(network.candidate) not in known:
                 rows.append({"track": track} | measure(context, network, args.seeds))
-                args.out.write_text(json.dumps(rows, indent=1) + "\n")
+                write(args.out, rows)
     for row in sorted(rows, key=lambda row: (row["track"], row["n_params"])):
         print(line(row))
     export_figures(figure_folder(args.out), {args.out.stem: draw(rows)})
+
+
+def write(path: Path, rows: list[Row]) -> None:
+    """Writes the file."""
+    path.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def figure_folder(out: Path) -> Path:
@@ -102,6 +111,7 @@ def measure(context: StudyContext, network: CandidateSummary, n_seeds: int) -> R
     genome, lr, lr_decay = key(candidate)
     return {
         "study_seed": context.plan.seed,
+        "bar": settings.bar,
         "genome": genome,
         "n_params": network.n_params,
         "lr": lr,
@@ -131,9 +141,9 @@ def line(row: Row) -> str:
 
 
 def draw(rows: list[Row]) -> go.Figure:
-    """Mean test accuracy with its 95 % interval against parameters, a colour a track."""
+    """Mean test accuracy with its 95 % interval against parameters, a colour a track, and the bars of the studies."""
     figure = go.Figure()
-    for track, color in zip(sorted({row["track"] for row in rows}), SERIES, strict=False):
+    for track, color in zip(sorted({row["track"] for row in rows}), cycle(SERIES), strict=False):
         own = sorted((r for r in rows if r["track"] == track), key=lambda r: r["n_params"])
         means = [100 * float(np.mean(r["test_accuracies"])) for r in own]
         bounds = [mean_interval(r["test_accuracies"]) for r in own]
@@ -148,7 +158,8 @@ def draw(rows: list[Row]) -> go.Figure:
             marker={"color": color, "size": 7},
             name=track,
         )
-    add_bar(figure, 0.75)
+    for bar in sorted({row["bar"] for row in rows}):
+        add_bar(figure, bar)
     sizes = [r["n_params"] for r in rows]
     figure.update_xaxes(title="parameters", **log_ticks(min(sizes), max(sizes)))
     figure.update_yaxes(title="test accuracy (%), mean over seeds")
@@ -156,4 +167,4 @@ def draw(rows: list[Row]) -> go.Figure:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -2,7 +2,7 @@
 
 Two parts, both real trainings on Fashion-MNIST by the native engine: ``search`` holds whole searches, every trial
 trained to its end; ``seeds`` holds networks near the bar, each trained from many seeds. What was trained is kept in a
-``.jsonl`` beside the table, and not trained again. Some hours on two cores:
+``.jsonl`` in ``studies/runs``, and not trained again. Some hours on two cores:
 
     python studies/make_table.py
 """
@@ -16,9 +16,11 @@ from threading import Event
 
 import numpy as np
 import optuna
+from running import run_script
 
 from nasopt.evaluation import TrainingEvaluator
 from nasopt.executors import make_executor
+from nasopt.files import read_rows
 from nasopt.genome import Genome
 from nasopt.records import TO_THE_END, Candidate, Evaluation, TrialRecord, trial_seed
 from nasopt.search.driver import Limits, SearchDriver
@@ -28,8 +30,9 @@ from nasopt.search.storage import silence_optuna
 from nasopt.search.study import read_records
 from nasopt.workflow import open_context
 
-STUDY_FILE = Path("studies/fashion-mnist.toml")
-RESULTS = Path("studies/results")
+STUDIES = Path(__file__).parent
+STUDY_FILE = STUDIES / "fashion-mnist.toml"
+RESULTS = STUDIES / "results"
 N_SEARCHES, N_TRIALS = 6, 150
 N_NETWORKS, N_SEEDS = 120, 20
 NEAR_BAR = 0.03
@@ -41,7 +44,7 @@ def main() -> None:
     """Trains what is missing, then writes the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--log", type=Path, default=Path("studies/runs/table.jsonl"))
+    parser.add_argument("--log", type=Path, default=STUDIES / "runs" / "table.jsonl")
     arguments = parser.parse_args()
     arguments.log.parent.mkdir(parents=True, exist_ok=True)
     silence_optuna()
@@ -61,8 +64,9 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.rows = {key(row): row for row in map(json.loads, lines)}
+        self.rows = {key(row): row for row in read_rows(path)}
+        # Whole again: what a killed process left half written would spoil the next line.
+        path.write_text("".join(json.dumps(row) + "\n" for row in self.rows.values()))
 
     def add(self, row: dict[str, object]) -> None:
         """Keeps one more training."""
@@ -162,4 +166,4 @@ def _lines(log: Log) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

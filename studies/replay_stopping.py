@@ -37,7 +37,7 @@ from nasopt.records import TO_THE_END, Candidate, Evaluation, StopRule, TrialRec
 from nasopt.search.ledger import n_known_to
 from nasopt.search.stopping import CONTROL_EVERY, MIN_CURVES, TeachingCurves
 
-RESULTS = Path("studies/results")
+RESULTS = Path(__file__).parent / "results"
 GENERATION = 8
 CONFIDENCES = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 LARGEST = 3000

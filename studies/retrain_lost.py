@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from replay_stopping import RESULTS, learned, read_stopped, replay
+from running import run_script
 
 from nasopt.candidates import CandidateSummary, pareto_front
 from nasopt.evaluation import TrainingEvaluator
@@ -23,7 +24,7 @@ from nasopt.genome import Genome
 from nasopt.records import TO_THE_END, Candidate, Evaluator, TrialRecord, trial_seed
 from nasopt.workflow import open_context
 
-STUDY_FILE = Path("studies/fashion-mnist.toml")
+STUDY_FILE = Path(__file__).parent / "fashion-mnist.toml"
 TABLE = RESULTS / "fashion-mnist-lost.json"
 STUDY_SEED = 7777  # no study file uses it
 
@@ -44,7 +45,7 @@ def main() -> None:
     with make_executor(args.workers, in_threads=True) as executor:
         for number, (lost, left) in enumerate(searches):
             for candidate in [s.candidate for s in [*lost, *left]]:
-                if (number, candidate) not in known:
+                if len(known.get((number, candidate), ())) < args.seeds:
                     known[number, candidate] = train(candidate, args.seeds, evaluator, executor)
                     write_accuracies(known)
     n_truly = 0
@@ -105,4 +106,4 @@ def write_accuracies(known: Accuracies) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, as_completed
 from pathlib import Path
 
+from running import run_script
+
 from nasopt.evaluation import TrainingEvaluator
 from nasopt.executors import make_executor
 from nasopt.records import TO_THE_END, Evaluation, Evaluator, TrialRecord
@@ -20,22 +22,23 @@ from nasopt.workflow import open_context
 
 
 def main() -> None:
-    """Trains what was stopped in every study, then writes the table."""
+    """Trains what was stopped, and writes the table after every study."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("studies", type=Path, nargs="+", help="study files")
     parser.add_argument("--out", type=Path, required=True, help="the table")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     silence_optuna()
-    tables = []
+    tables: list[list[list[object]]] = []
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with make_executor(arguments.workers, in_threads=True) as executor:
         for path in arguments.studies:
             context = open_context(path)
             evaluator = TrainingEvaluator(context.source, context.settings.recipe, "native")
             print(path, flush=True)
             tables.append(train_to_the_end(context.records(), evaluator, executor))
-    lines = [",\n".join(map(json.dumps, table)) for table in tables]
-    arguments.out.write_text("[\n[\n" + "\n],\n[\n".join(lines) + "\n]\n]\n")
+            lines = [",\n".join(map(json.dumps, table)) for table in tables]
+            arguments.out.write_text("[\n[\n" + "\n],\n[\n".join(lines) + "\n]\n]\n")
 
 
 def train_to_the_end(
@@ -85,4 +88,4 @@ def to_row(record: TrialRecord, whole: Evaluation) -> list[object]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

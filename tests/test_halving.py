@@ -15,6 +15,7 @@ from nasopt.genome import Genome
 from nasopt.records import Candidate, Evaluation
 from tests.trained import SPACE
 
+TRAINED_AS = {"data": "digits", "epochs": 10}
 START = Candidate(Genome.parse("NC 2 3 tanh;RC 2 3 tanh;RC 4 3 tanh;FL swish;"), 0.01, 0.1)
 SIZES = (900, 1300)
 
@@ -113,15 +114,18 @@ def test_trainings_under_way_have_numbers_of_their_own_and_lost_ones_are_done_ag
     (_, first), (_, second) = search.next_training(), search.next_training()
     assert (first, second) == (0, 1)
     search.tell(START, second, 0.76)
+    assert halving.read_log(log, TRAINED_AS) == []
     halving.append_log(log, START, second, 0.76)  # and killed before the first one ended
     with log.open("a") as file:
         file.write('{"genome": "RC')  # half a line, when the disk was full
     again = make()
-    for candidate, number, accuracy in halving.read_log(log):
+    for candidate, number, accuracy in halving.read_log(log, TRAINED_AS):
         again.recall(candidate, number, accuracy)
     assert again.next_training() == (START, 0)
     halving.append_log(log, START, 0, 0.75)
-    assert [accuracy for *_, accuracy in halving.read_log(log)] == [0.76, 0.75]
+    assert [accuracy for *_, accuracy in halving.read_log(log, TRAINED_AS)] == [0.76, 0.75]
+    with pytest.raises(SearchStoppedError, match="trainings of another kind .*--log"):
+        halving.read_log(log, TRAINED_AS | {"epochs": 30})
 
 
 def test_recipes_of_one_architecture_share_no_seed():
@@ -133,7 +137,7 @@ def test_recipes_of_one_architecture_share_no_seed():
 
 def test_a_log_goes_on(tmp_path):
     log = tmp_path / "log.jsonl"
-    assert halving.read_log(log) == []
+    assert halving.read_log(log, TRAINED_AS) == []
 
     stop, seeds = threading.Event(), []
 
@@ -148,7 +152,7 @@ def test_a_log_goes_on(tmp_path):
 
     search = make()
     halving.run(search, evaluate, log, 2, stop)
-    rows = halving.read_log(log)
+    rows = halving.read_log(log, TRAINED_AS)
     assert len(rows) == sum(entry.n for entry in search.entries.values()) >= 60
     assert len(set(seeds)) == len(seeds) == len(rows)
     assert len({(candidate, number) for candidate, number, _ in rows}) == len(rows)

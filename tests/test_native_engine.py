@@ -117,6 +117,22 @@ def check_gradients(genome, image, n_classes, split, weights):
 
 @needs_native
 class TestGradients:
+    @each_isa
+    @pytest.mark.usefixtures("force_isa")
+    @pytest.mark.parametrize("bias", [9.5, 12.0, 20.0])
+    def test_a_saturated_tanh_learns_as_little_as_in_pytorch(self, bias):
+        rng = np.random.default_rng(0)
+        image = ImageShape(1, 8, 8)
+        genome = Genome.parse("RC 2 3 tanh;RC 2 2 tanh;FL tanh")
+        split = random_split(image, 50, 3, rng)
+        *weights, last, _ = random_weights(genome, image, 3, rng)
+        weights = [*weights, 0 * last, np.array([bias, -bias, bias], np.float32)]
+        *_, gradient = NativeNetwork(genome, image, 3, weights).gradients(split)
+        assert (gradient == 0).all()
+        weights[-1] = weights[-1] / np.float32(bias) * 6
+        *_, gradient = NativeNetwork(genome, image, 3, weights).gradients(split)
+        assert (gradient != 0).all()
+
     @settings(max_examples=30, deadline=None)
     @given(genomes(), st.integers(1, 40), st.integers(0, 2**32 - 1))
     def test_equal_autograd_in_float64(self, genome, n, seed):

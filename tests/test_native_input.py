@@ -2,11 +2,13 @@
 
 import signal
 import threading
+from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from nasopt.data import DataSource, TrainVal, load_train_val
+from nasopt.data import DataSource, Split, TrainVal, load_train_val
 from nasopt.errors import DivergedError, EngineError, GenomeError, NasoptError, TooLargeError
 from nasopt.genome import ACTIVATIONS, Genome, ImageShape
 from nasopt.model import build_model
@@ -217,3 +219,49 @@ class TestChoice:
     def test_misspelt(self):
         with pytest.raises(EngineError, match=r"did you mean 'native'.*auto, torch, native"):
             choose_engine("nativ")
+
+
+@needs_native
+class TestTypesAreNeverConverted:
+    def test_whole_numbers_in_a_recipe_change_no_image(self):
+        recipe = Recipe(epochs=1, weight_decay=0)
+        rng = np.random.default_rng(0)
+        images = rng.random((64, 1, 8, 8), dtype=np.float32)
+        split = Split(images, rng.integers(0, 4, 64))
+        data = TrainVal(split, split, 4)
+        whole = train(EXAMPLE, recipe, 0, data, engine="native")
+        fractional = train(EXAMPLE, replace(recipe, weight_decay=0.0), 0, data, engine="native")
+        assert whole.last == fractional.last
+
+    @pytest.mark.parametrize("dtype", ["float64", "float16", "int64", "bool"])
+    def test_the_extension_takes_no_other_images(self, dtype):
+        trainer = native_engine._extension().Trainer(
+            "generic", (1, 8, 8), [(2, 1, 2, 0), (2, 1, 2, 0)], (64, 4, 0)
+        )
+        images, labels = np.ones((3, 1, 8, 8), dtype), np.zeros(3, np.int64)
+        with pytest.raises(TypeError, match="incompatible function arguments"):
+            trainer.evaluate(images, labels, False)
+        with pytest.raises(TypeError, match="incompatible function arguments"):
+            trainer.evaluate(images.astype(np.float32), labels.astype(np.int32), False)
+
+    def test_labels_may_change_while_it_trains(self):
+        rng = np.random.default_rng(0)
+        split = random_split(FASHION, 4000, 10, rng)
+        network = NativeNetwork(EXAMPLE, FASHION, 10, initial_weights(EXAMPLE, 1, 10, rng))
+        stop = threading.Event()
+
+        def spoil():
+            while not stop.is_set():
+                split.labels[:] = 10**8
+
+        labels = split.labels.copy()
+        thread = threading.Thread(target=spoil)
+        thread.start()
+        try:
+            for _ in range(5):
+                split.labels[:] = labels  # or it is refused before it begins
+                with suppress(EngineError):
+                    network.train(split, np.arange(4000), [0.01] * 32, Recipe())
+        finally:
+            stop.set()
+            thread.join()

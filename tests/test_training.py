@@ -52,6 +52,10 @@ def test_the_recipe_is_the_tasks():
         ({"lr_decay": -1.0}, "lr_decay must be"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"beta1": 1.0}, "beta1 must be a number from 0 to below 1, not 1.0"),
+        ({"beta2": -0.1}, "beta2 must be a number from 0 to below 1, not -0.1"),
+        ({"weight_decay": -5.0}, "weight_decay must be a number from 0 on, not -5.0"),
+        ({"min_delta": float("nan")}, "min_delta must be a number from 0 on, not nan"),
         ({"patience": 0}, "patience must be at least 1 epoch, or None"),
     ],
 )

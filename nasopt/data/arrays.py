@@ -38,6 +38,8 @@ class Split:
             raise DataError(
                 f"images have the shape {self.shape} (channels x height x width), without a pixel; give at least one"
             )
+        if not np.issubdtype(self.labels.dtype, np.integer):
+            raise DataError(f"labels must be whole numbers, not {self.labels.dtype}")
         if self.labels.shape != (len(self.images),):
             raise DataError(
                 f"{len(self.images)} images need as many labels, got labels of shape {self.labels.shape}"

@@ -140,7 +140,11 @@ class NativeNetwork:
         head = (HIDDEN_UNITS, n_classes, ACTIVATIONS.index(genome.final_activation))
         try:
             self._trainer = extension.Trainer(chosen_isa(), tuple(image), layers, head)
-        except (OverflowError, MemoryError) as error:
+        except (
+            OverflowError,
+            MemoryError,
+            ValueError,
+        ) as error:  # all but the sizes is checked above
             raise TooLargeError(
                 f"{genome} does not fit the native engine ({error}); use fewer filters"
             ) from error

@@ -34,6 +34,16 @@ class Recipe:
         for name in ("lr", "lr_decay", "eps"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise SettingsError(f"{name} must be a number above 0, not {getattr(self, name)}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingsError(
+                    f"{name} must be a number from 0 to below 1, not {getattr(self, name)}"
+                )
+        for name in ("weight_decay", "min_delta"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise SettingsError(
+                    f"{name} must be a number from 0 on, not {getattr(self, name)}"
+                )
         for name in ("epochs", "batch_size", "decay_epochs"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")

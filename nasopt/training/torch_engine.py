@@ -95,7 +95,9 @@ def _run_epoch(
 
 
 def _tensors(split: Split) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(split.images), torch.from_numpy(split.labels)
+    return torch.from_numpy(split.images), torch.from_numpy(
+        split.labels.astype(np.int64, copy=False)
+    )
 
 
 def _as_input(batch: Tensor) -> Tensor:

@@ -90,13 +90,14 @@ class Trainer {
   std::tuple<double, std::int64_t> train(Array<T, 4> images, Array<std::int64_t, 1> labels,
                                          Array<std::int64_t, 1> order, Array<double, 1> rates, std::int64_t batch_size,
                                          std::tuple<double, double, double, double> optimizer, bool listen) {
-    const Images split = checked(images, labels);
+    const std::vector<std::int64_t> classes = copied(labels);
+    const Images split = checked(images, classes);
     const auto n = static_cast<std::int64_t>(images.shape(0)), n_order = static_cast<std::int64_t>(order.shape(0));
     check(batch_size >= 1 && n_order >= 1, "a batch and an order have at least one image");
     check(static_cast<std::int64_t>(rates.shape(0)) == (n_order - 1) / batch_size + 1,
           "there must be one learning rate a batch");
-    // Copies: Python may change its arrays while the GIL is released.
-    const std::vector<std::int64_t> indices(order.data(), order.data() + n_order);
+    // Copies, as of the labels: Python may change its arrays while the GIL is released, and these are used as indices.
+    const std::vector<std::int64_t> indices = copied(order);
     const std::vector<double> schedule(rates.data(), rates.data() + rates.shape(0));
     for (std::int64_t i : indices) check(0 <= i && i < n, "the order names an image that is not there");
     const auto [beta1, beta2, eps, decay] = optimizer;
@@ -111,7 +112,8 @@ class Trainer {
 
   template <typename T>
   std::tuple<double, std::int64_t, int> evaluate(Array<T, 4> images, Array<std::int64_t, 1> labels, bool listen) {
-    const Images split = checked(images, labels);
+    const std::vector<std::int64_t> classes = copied(labels);
+    const Images split = checked(images, classes);
     std::vector<bool> seen(spec_.n_classes);
     Totals totals;
     {
@@ -124,7 +126,14 @@ class Trainer {
 
   template <typename T>
   Flat gradients(Array<T, 4> images, Array<std::int64_t, 1> labels) {
-    return to_array(network_.gradients(checked(images, labels), images.shape(0)));
+    const std::vector<std::int64_t> classes = copied(labels);
+    const Images split = checked(images, classes);
+    std::vector<float> gradients;
+    {
+      nb::gil_scoped_release unlocked;
+      gradients = network_.gradients(split, images.shape(0));
+    }
+    return to_array(gradients);
   }
 
   std::vector<double> time_layer(int layer, int repeats) {
@@ -145,16 +154,20 @@ class Trainer {
     return spec;
   }
 
+  static std::vector<std::int64_t> copied(const Array<std::int64_t, 1>& values) {
+    return {values.data(), values.data() + values.shape(0)};
+  }
+
   template <typename T>
-  Images checked(const Array<T, 4>& images, const Array<std::int64_t, 1>& labels) const {
+  Images checked(const Array<T, 4>& images, const std::vector<std::int64_t>& labels) const {
     const Shape& image = spec_.image;
-    check(images.shape(0) >= 1 && images.shape(0) == labels.shape(0), "images need as many labels, at least one");
+    check(images.shape(0) >= 1 && images.shape(0) == labels.size(), "images need as many labels, at least one");
     check(images.shape(1) == static_cast<std::size_t>(image.channels) &&
               images.shape(2) == static_cast<std::size_t>(image.rows) &&
               images.shape(3) == static_cast<std::size_t>(image.cols),
           "the images do not have the shape that the network was built for");
     const auto in_range = [&](std::int64_t label) { return 0 <= label && label < spec_.n_classes; };
-    check(std::all_of(labels.data(), labels.data() + labels.shape(0), in_range), "a label is not among the classes");
+    check(std::all_of(labels.begin(), labels.end(), in_range), "a label is not among the classes");
     Images split = {{nullptr, nullptr}, labels.data()};
     if constexpr (std::is_same_v<T, float>) split.pixels.floats = images.data();
     else split.pixels.bytes = images.data();
@@ -190,17 +203,22 @@ NB_MODULE(_native, m) {
     }
     return best;
   });
+  const auto images = nb::arg("images").noconvert(), labels = nb::arg("labels").noconvert(),
+             order = nb::arg("order").noconvert();
   nb::class_<Trainer>(m, "Trainer")
       .def(nb::init<const std::string&, std::tuple<int, int, int>, const std::vector<LayerTuple>&,
                     std::tuple<int, int, int>>(),
            nb::arg("isa"), nb::arg("image"), nb::arg("layers"), nb::arg("head"))
       .def_prop_ro("n_weights", &Trainer::n_weights)
       .def_prop_rw("weights", &Trainer::weights, &Trainer::set_weights, nb::for_getter(nb::rv_policy::move))
-      .def("train", &Trainer::train<std::uint8_t>)
-      .def("train", &Trainer::train<float>)
-      .def("evaluate", &Trainer::evaluate<std::uint8_t>)
-      .def("evaluate", &Trainer::evaluate<float>)
-      .def("gradients", &Trainer::gradients<std::uint8_t>)
-      .def("gradients", &Trainer::gradients<float>)
+      // Not converted: floats would fit the first of two, as bytes.
+      .def("train", &Trainer::train<std::uint8_t>, images, labels, order, nb::arg("rates"), nb::arg("batch_size"),
+           nb::arg("optimizer"), nb::arg("listen"))
+      .def("train", &Trainer::train<float>, images, labels, order, nb::arg("rates"), nb::arg("batch_size"),
+           nb::arg("optimizer"), nb::arg("listen"))
+      .def("evaluate", &Trainer::evaluate<std::uint8_t>, images, labels, nb::arg("listen"))
+      .def("evaluate", &Trainer::evaluate<float>, images, labels, nb::arg("listen"))
+      .def("gradients", &Trainer::gradients<std::uint8_t>, images, labels)
+      .def("gradients", &Trainer::gradients<float>, images, labels)
       .def("time_layer", &Trainer::time_layer, nb::arg("layer"), nb::arg("repeats"));
 }

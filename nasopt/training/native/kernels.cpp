@@ -23,7 +23,10 @@ INLINE Vector finish(Vector sum, const float* at) {
   const Vector y = load(at);
   if constexpr (F == Finish::relu_slope) return y > 0.0f ? sum : Vector{};
   if constexpr (F == Finish::sigmoid_slope) return sum * (y - y * y);
-  if constexpr (F == Finish::tanh_slope) return sum * (1.0f - y * y);
+  if constexpr (F == Finish::tanh_slope) {
+    const Vector slope = 1.0f - y * y;
+    return slope > kLeastTanhSlope ? sum * slope : Vector{};
+  }
   return sum * y;
 }
 

@@ -87,7 +87,7 @@ struct Loss {
 };
 
 struct AdamW {
-  float decay, beta1, beta2, eps, step_size, root_bias2;
+  float decay, beta2, rest1, rest2, eps, step_size, root_bias2;  // rest: 1 - beta
 };
 
 struct Kernels {
@@ -107,11 +107,11 @@ struct Kernels {
   // Sums each of the n vectors to a scalar.
   void (*reduce)(const float* sums, float* gradient, std::int64_t n);
   void (*adamw)(const AdamW&, const float* gradient, float* weight, float* mean, float* square, std::int64_t n);
-  // Billions of floating-point operations a second of a loop of independent multiply-adds.
+  // A loop of independent multiply-adds, to measure how many there can be.
   void (*multiply_adds)(std::int64_t n_loops, float* out);
 };
 
-// Multiply-adds an image lane sees in one loop of `multiply_adds`: n_loops * kPeakChains * vector of them.
+// Independent sums in `multiply_adds`, which makes n_loops * kPeakChains * vector multiply-adds.
 constexpr int kPeakChains = 12;
 
 // At most this many filters share the loaded pixels: six times two vectors leave registers for the operands.

@@ -49,7 +49,7 @@ Network::Network(const Kernels& kernels, const NetworkSpec& spec) : kernels_(ker
     const LayerSpec& layer = spec.convolutions[i - 1];
     const int k = layer.kernel;
     require((layer.stride == 1 || layer.stride == 2) && 1 <= k && k <= 7 && is_size(layer.filters),
-            "a layer has stride 1 or 2, a kernel from 1 to 7 and at least one filter");
+            "a layer has stride 1 or 2, a kernel from 1 to 7 and 1 to 2^20 filters");
     checked(layer.activation);
     require(layer.stride == 1 || (k <= shape.rows && k <= shape.cols), "a kernel exceeds its input");
     shape.channels = layer.filters;
@@ -297,8 +297,9 @@ void Network::update(double learning_rate, const Optimizer& o) {
   const double bias1 = 1 - std::pow(o.beta1, static_cast<double>(n_steps_));
   const double bias2 = 1 - std::pow(o.beta2, static_cast<double>(n_steps_));
   const AdamW numbers = {static_cast<float>(1 - learning_rate * o.weight_decay),
-                         static_cast<float>(o.beta1),
                          static_cast<float>(o.beta2),
+                         static_cast<float>(1 - o.beta1),
+                         static_cast<float>(1 - o.beta2),
                          static_cast<float>(o.eps),
                          static_cast<float>(learning_rate / bias1),
                          static_cast<float>(std::sqrt(bias2))};

@@ -174,6 +174,8 @@ INLINE V sigmoid(V x) {
 }
 
 // tanh as x * P(x^2) / Q(x^2), fitted here to a relative error of 1e-7 up to 7.6, where tanh is 1 - 5e-7.
+// A slope below this counts as 0, so that what is saturated learns nothing any more: beyond 7.35, in float32 beyond 9.
+constexpr float kLeastTanhSlope = 1.5e-6f;
 template <typename V>
 INLINE V tanh(V x) {
   x = at_most(7.6f, at_least(-7.6f, x));

@@ -113,11 +113,10 @@ void reduce(const float* sums, float* gradient, std::int64_t n) {
 
 void adamw(const AdamW& a, const float* __restrict gradient, float* __restrict weight, float* __restrict mean,
            float* __restrict square, std::int64_t n) {
-  const float rest1 = 1 - a.beta1, rest2 = 1 - a.beta2;
   for (std::int64_t i = 0; i < n; i++) {
     const float g = gradient[i];
-    const float m = mean[i] + rest1 * (g - mean[i]);
-    const float s = a.beta2 * square[i] + rest2 * g * g;
+    const float m = mean[i] + a.rest1 * (g - mean[i]);
+    const float s = a.beta2 * square[i] + a.rest2 * g * g;
     mean[i] = m;
     square[i] = s;
     weight[i] = weight[i] * a.decay - a.step_size * m / (sqrtf(s) / a.root_bias2 + a.eps);
