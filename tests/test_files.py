@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from nasopt.errors import OutputError
-from nasopt.files import beside, write_whole
+from nasopt.files import beside, read_rows, write_whole
 
 
 def test_results_of_two_databases_in_one_folder_have_names_of_their_own():
@@ -49,3 +49,10 @@ def test_a_file_that_cannot_be_written_is_an_error_with_advice_and_leaves_the_ol
         write_whole(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_last_line_that_is_not_whole_is_left_out(tmp_path):
+    path = tmp_path / "log.jsonl"
+    assert read_rows(path) == []
+    path.write_text('{"a": 1}\n{"a": 2}\n{"a"')
+    assert read_rows(path) == [{"a": 1}, {"a": 2}]

@@ -140,6 +140,28 @@ def test_curves_of_a_search_never_get_worse(table):
     assert 0 < volumes[-1] < 1
 
 
+def test_runs_of_another_measure_are_not_mixed(table, tmp_path):
+    path = tmp_path / "bench.json"
+    ruler = bench_table.make_ruler(table, 20)
+    bench_table.compare(["random"], 1, table, ruler, path)
+    bench_table.compare(["front mutation"], 1, table, ruler, path)
+    before = path.read_text()
+    assert list(json.loads(before)) == ["random", "front mutation"]
+    for other in (bench_table.make_ruler(table, 10), bench_table.make_ruler(table, 20, 60.0)):
+        with pytest.raises(SystemExit, match="of another measure; name another file with --out"):
+            bench_table.compare(["random"], 1, table, other, path)
+    assert path.read_text() == before
+
+
+def test_the_published_tables_say_by_what_they_are_measured(table):
+    for name, ruler in (
+        ("bench-table.json", bench_table.make_ruler(table, 300)),
+        ("bench-table-time.json", bench_table.make_ruler(table, 300, 1200.0)),
+    ):
+        results = json.loads((bench_table.RESULTS / name).read_text())
+        assert {known["step"] for known in results.values()} == {ruler.step}
+
+
 def test_an_ablation_tells_what_every_part_comes_to(table, capsys):
     names = ["default", "no model", "no bar", "one length scale", "without change_lr"]
     ablate_sampler.ablate(names, 2, table, bench_table.make_ruler(table, 40))
@@ -225,6 +247,13 @@ def test_the_share_of_time_is_counted_to_what_the_other_had_in_its_budget():
     assert bench_real.all_shares(runs, 100.0, 0.95)["smallest"]["good"] == {"1": None}
     assert bench_real.smallest(runs["nasopt"]["1"][:2], 0.75) == 1500
     assert bench_real.smallest(runs["nasopt"]["1"], 0.95) == 3000
+
+
+def test_what_found_nothing_above_the_bar_sets_no_goal():
+    runs = {"nasopt": {"1": [(1.0, 2000, 0.6)]}, "none": {"1": [(50.0, 1600, 0.7)]}}
+    assert bench_real.all_shares(runs, 100.0, 0.75)["smallest"] == {"none": {"1": None}}
+    runs["late"] = {"1": [(200.0, 1600, 0.8)]}
+    assert bench_real.all_shares(runs, 100.0, 0.75)["hypervolume"]["late"] == {"1": None}
 
 
 def test_the_hypervolume_is_a_share_of_the_box():
