@@ -77,3 +77,24 @@ def test_a_published_choice_is_what_the_readme_and_the_results_say(n_epochs, wor
     }
     assert (network["genome"], network["lr"], network["lr_decay"]) in starts
     assert read_study_file(study).training.epochs == n_epochs
+
+
+def test_what_is_verified_above_88_percent_is_what_the_results_say():
+    published = json.loads((ROOT / "studies" / "results" / "fashion-mnist-10000.json").read_text())
+    (race,) = published["races"]
+    verification, network = published["verification"], published["chosen"]
+    tests = [seed["test_accuracy"] for seed in verification["seeds"]]
+    above = [sum(a > published["bar"] for a in found) for found in (race["val_accuracies"], tests)]
+    results = (ROOT / "docs" / "results.md").read_text()
+    assert read_study_file(ROOT / "studies" / "fashion-mnist-10000.toml").bar == published["bar"]
+    assert f"**Verified above 88 %: {network['n_params']:,} parameters**" in results
+    assert (
+        f"race {100 * np.mean(race['accuracies']):.2f} %, {above[0]} of {len(race['accuracies'])}"
+        in results
+    )
+    told = f"{100 * np.mean(tests):.2f} % ± {100 * np.std(tests, ddof=1):.2f} %"
+    assert (
+        f"test **{told}, lowest {100 * min(tests):.2f} %, {above[1]} of {len(tests)}**" in results
+    )
+    assert f"{network['n_params']:,} parameters, {told}, {above[1]} of {len(tests)}" in README
+    assert network["genome"] in results
