@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     text = path.read_text() if path.exists() else ""
     whole = text[: text.rfind("\n") + 1]
     return [json.loads(line) for line in whole.splitlines()]
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes such a file, whole again: what a killed process left half written would spoil the next line.
+
+    Raises:
+        OutputError: if that is not possible.
+    """
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def write_whole(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nasopt.errors import OutputError, StudyError
-from nasopt.files import read_rows, write_whole
+from nasopt.files import read_rows, write_rows
 from nasopt.records import StopRule
 
 
@@ -86,8 +86,7 @@ class FloorLog:
         for row in rows[1:]:
             with _known_form(path):
                 self._take(row)
-        # Whole again: what a killed process left half written would spoil the next line.
-        write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        write_rows(path, rows)
 
     def add_entry(self, entry: FloorEntry) -> None:
         """Keeps one more training.

@@ -27,7 +27,7 @@ from running import run_script
 
 from nasopt.errors import SearchStoppedError, TrainingError
 from nasopt.evaluation import TrainingEvaluator
-from nasopt.files import read_rows
+from nasopt.files import read_rows, write_rows
 from nasopt.genome import Genome
 from nasopt.records import TO_THE_END, Candidate, Evaluator, trial_seed
 from nasopt.space import SearchSpace
@@ -187,8 +187,7 @@ def read_log(path: Path, trained_as: dict[str, object]) -> list[tuple[Candidate,
         raise SearchStoppedError(
             f"{path} holds trainings of another kind ({head}, not {trained_as}); name another file with --log"
         )
-    # Whole again: what a killed process left half written would spoil the next line.
-    path.write_text("".join(json.dumps(row) + "\n" for row in [head, *rows]))
+    write_rows(path, [head, *rows])
     return [
         (
             Candidate(Genome.parse(row["genome"]), row["lr"], row["lr_decay"]),

@@ -20,7 +20,7 @@ from running import run_script
 
 from nasopt.evaluation import TrainingEvaluator
 from nasopt.executors import make_executor
-from nasopt.files import read_rows
+from nasopt.files import read_rows, write_rows
 from nasopt.genome import Genome
 from nasopt.records import TO_THE_END, Candidate, Evaluation, TrialRecord, trial_seed
 from nasopt.search.driver import Limits, SearchDriver
@@ -65,8 +65,7 @@ class Log:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.rows = {key(row): row for row in read_rows(path)}
-        # Whole again: what a killed process left half written would spoil the next line.
-        path.write_text("".join(json.dumps(row) + "\n" for row in self.rows.values()))
+        write_rows(path, list(self.rows.values()))
 
     def add(self, row: dict[str, object]) -> None:
         """Keeps one more training."""

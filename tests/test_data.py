@@ -3,6 +3,7 @@ import hashlib
 import re
 import shutil
 import zipfile
+from http.client import BadStatusLine
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,15 @@ def test_when_nothing_is_found_the_error_lists_what_was_tried(cache):
     for tried in ("the cache", "nowhere", "torchvision's download", "Debian's package", "apt-get"):
         assert tried in message
     assert "--data or NASOPT_DATA" in message
+
+
+def test_a_server_that_answers_nonsense_is_one_more_way_that_failed(cache, monkeypatch):
+    def nonsense(*_args, **_options):
+        raise BadStatusLine("garbage")
+
+    monkeypatch.setattr(fashion_mnist, "FashionMNIST", nonsense)
+    with pytest.raises(DataError, match=r"(?s)torchvision's download: garbage.*Debian's package"):
+        fashion_mnist.read_fashion_mnist()
 
 
 @pytest.mark.parametrize("place", ["", "raw", "FashionMNIST/raw"])

@@ -136,6 +136,18 @@ def test_a_floor_of_activations_that_have_nothing_in_common_asks_for_some(nasopt
     assert "give --activation, for instance --activation relu/swish" in " ".join(err.split())
 
 
+def test_the_command_of_a_report_names_another_database(nasopt, study_file, tmp_path):
+    database = tmp_path / "other place" / "mine.db"
+    nasopt("search", study_file, "--database", database, "--quiet")
+    assert nasopt("report", study_file, "--database", database)[0] == 0
+    report = (database.parent / "mine-report.html").read_text()
+    assert f"nasopt search {study_file} --database &#39;{database}&#39; --trials" in report
+    nasopt("search", study_file, "--quiet")
+    assert nasopt("report", study_file)[0] == 0
+    report = (study_file.parent / "runs" / "tiny" / "report.html").read_text()
+    assert f"nasopt search {study_file} --trials" in report
+
+
 def test_weights_on_disk_give_the_accuracy_that_is_claimed(nasopt, study_file, small_npz):
     from nasopt.data import DataSource, load_test
     from nasopt.training.torch_engine import evaluate_with_torch

@@ -98,6 +98,11 @@ class DataSource:
         return FASHION_MNIST if self.path is None else str(self.path)
 
 
+def content_of(identity: str) -> str:
+    """What :meth:`DataSource.identity` says of the content alone, whatever the file is called."""
+    return identity.rpartition(" ")[2]
+
+
 def class_names(identity: str, n_classes: int) -> tuple[str, ...]:
     """The names of ``n_classes`` classes of the data of that identity: those of Fashion-MNIST, or numbers."""
     if identity == FASHION_MNIST and n_classes == FASHION_MNIST_CLASSES:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nasopt.data import FASHION_MNIST, DataSource, class_names, load_test
+from nasopt.data import FASHION_MNIST, DataSource, class_names, content_of, load_test
 from nasopt.errors import DataError, SettingsError
 from nasopt.model import SavedNetwork, predict_probabilities
 from nasopt.prediction.images import ModelInput, read_image, warn_of_bright_backgrounds
@@ -76,7 +76,7 @@ def predict_test(network: SavedNetwork, n_images: int, source: str | None) -> li
             f"the network was trained on {trained_on or 'data that its file does not name'}; say with --data where they lie"
         )
     parsed = DataSource.parse(FASHION_MNIST if source is None else source)
-    if trained_on is not None and _content(parsed.identity()) != _content(trained_on):
+    if trained_on is not None and content_of(parsed.identity()) != content_of(trained_on):
         raise DataError(
             f"the network was trained on {trained_on}, but these are {parsed.identity()}; name the same data with --data"
         )
@@ -90,11 +90,6 @@ def predict_test(network: SavedNetwork, n_images: int, source: str | None) -> li
         values /= np.float32(255)
     inputs = [ModelInput(f"test {i}", image) for i, image in enumerate(values)]
     return _predict(network, inputs, [int(label) for label in test.labels[:n_images]])
-
-
-def _content(identity: str) -> str:
-    """What the identity of data says of their content, whatever their file is called."""
-    return identity.rpartition(" ")[2]
 
 
 def _predict(
