@@ -1,53 +1,80 @@
 """How often what a race accepts holds on seeds that it did not use, at several bars; beside the naive pick.
 
-Two settings. ``table``: networks of our own space, each trained from 20 seeds (``make_table.py``); a race draws its
-seeds at random from half of them, and a pick holds if the mean of the other half is above the bar.
-``simulated``: networks with the means and the noise found there, dead seeds included, drawn anew without end; a pick holds
-if its true mean is above the bar.
+Walks over networks in random order, as ``nasopt verify`` walks from the smallest up: a network whose one training of a search is
+above the bar is raced. Two settings, both on the networks near the bar of ``make_seeds.py``. ``table``: a race takes the seeds that
+the network was trained from for it, and a pick holds if the mean of 20 others is above the bar. ``simulated``: all
+seeds are drawn anew from those of the network, dead ones included, and a pick holds if their mean is above the bar.
 
     python studies/calibrate_race.py
 """
 
 import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from make_seeds import N_UNUSED, TABLE
 
 from nasopt.racing import RaceRule
 
-TABLE = Path(__file__).parent / "results" / "fashion-mnist-table.json"
-BARS = (0.73, 0.74, 0.75, 0.76, 0.77)
+BARS = (0.74, 0.75, 0.76, 0.77)
 N_WALKS = 1000
 DEAD = 0.3  # an accuracy below it is that of a training that died
 N_CANDIDATES = 30  # of a walk, in random order: sizes say nothing of accuracy here
 
-Draw = Callable[[int], np.ndarray]
+
+@dataclass(frozen=True)
+class Network:
+    """The final validation accuracies of one network: of its one training of a search, its race, and seeds that neither saw."""
+
+    searched: float
+    raced: np.ndarray
+    unused: np.ndarray
+
+    @property
+    def all(self) -> np.ndarray:
+        """Those of all seeds."""
+        return np.concatenate(([self.searched], self.raced, self.unused))
+
+    def drawn(self, rng: np.random.Generator) -> "Network":
+        """Another network that has these accuracies as its distribution: ``unused`` are all of them."""
+        searched, *raced = rng.choice(self.all, 1 + RaceRule(0.0).n_seeds)
+        return Network(searched, np.array(raced), self.all)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Whether the pick of a walk holds, and that of the naive walk (None without one); which it is, and the seeds raced."""
+
+    held: bool | None
+    naive: bool | None
+    pick: int | None
+    n_seeds: int
 
 
 def main() -> None:
     """Prints a row a bar and setting."""
-    networks = read_networks(TABLE)
+    networks = read_networks()
     rng = np.random.default_rng(0)
-    report_noise(networks)
+    report_noise([network.all for network in networks])
     print(f"{len(networks)} networks, {N_WALKS} walks of {N_CANDIDATES} networks a row")
-    print("setting    bar    accepted  held     naive pick held   seeds a walk")
+    print("setting    bar    accepted  networks  held     naive pick held   seeds a walk")
     for bar in BARS:
-        report("simulated", bar, [walk_simulated(networks, bar, rng) for _ in range(N_WALKS)])
+        report("table", bar, [walk(networks, bar, rng) for _ in range(N_WALKS)])
     for bar in BARS:
-        report("table", bar, [walk_table(networks, bar, rng) for _ in range(N_WALKS)])
+        drawn = ([n.drawn(rng) for n in networks] for _ in range(N_WALKS))
+        report("simulated", bar, [walk(anew, bar, rng) for anew in drawn])
 
 
-def read_networks(path: Path) -> list[np.ndarray]:
-    """The final validation accuracies of every network trained from many seeds."""
-    networks: dict[tuple[object, ...], list[float]] = {}
-    for part, genome, lr, lr_decay, _seed, curve, *_ in json.loads(path.read_text()):
-        if part == "seeds":
-            networks.setdefault((genome, lr, lr_decay), []).append(curve[-1])
-    return [np.array(accuracies) for accuracies in networks.values()]
+def read_networks() -> list[Network]:
+    """The published networks, from the one that looked worst to the one that looked best."""
+    return [
+        Network(first[N_UNUSED], np.array(raced), np.array(first[:N_UNUSED]))
+        for _genome, _lr, _lr_decay, first, raced in json.loads(TABLE.read_text())
+    ]
 
 
-def report_noise(networks: list[np.ndarray]) -> None:
+def report_noise(networks: Sequence[np.ndarray]) -> None:
     """Prints how accuracies differ from seed to seed; a seed below ``DEAD`` has died."""
     deviations = [a[a >= DEAD].std(ddof=1) for a in networks if (a >= DEAD).sum() > 1]
     low, middle, high = 100 * np.quantile(deviations, [0.1, 0.5, 0.9])
@@ -59,60 +86,33 @@ def report_noise(networks: list[np.ndarray]) -> None:
     )
 
 
-def walk_simulated(
-    networks: list[np.ndarray], bar: float, rng: np.random.Generator
-) -> tuple[bool | None, bool | None, int]:
-    """One walk over networks whose true means and dead seeds are those of the table."""
-    chosen = rng.choice(len(networks), N_CANDIDATES, replace=False)
-    draws = [lambda n, a=networks[i]: rng.choice(a, n) for i in chosen]
-    means = [float(networks[i].mean()) for i in chosen]
-    return walk(draws, means, bar)
-
-
-def walk_table(
-    networks: list[np.ndarray], bar: float, rng: np.random.Generator
-) -> tuple[bool | None, bool | None, int]:
-    """One walk over the table: half of the seeds to race on, the other half to be judged by."""
-    draws, means = [], []
+def walk(networks: Sequence[Network], bar: float, rng: np.random.Generator) -> Walk:
+    """One walk, to the first network that is accepted."""
+    naive, n_seeds, position = None, 0, 0
     for i in rng.choice(len(networks), N_CANDIDATES, replace=False):
-        shuffled = rng.permutation(networks[i])
-        half = len(shuffled) // 2
-        draws.append(lambda n, a=shuffled[:half]: a[:n])
-        means.append(float(shuffled[half:].mean()))
-    return walk(draws, means, bar)
-
-
-def walk(
-    draws: Sequence[Draw], means: Sequence[float], bar: float
-) -> tuple[bool | None, bool | None, int]:
-    """Whether the pick of a walk holds, and that of the naive walk (None without one); the seeds used."""
-    n_seeds, naive, held, position = 0, None, None, 0
-    for draw, mean in zip(draws, means, strict=True):
-        accuracies = draw(1 + RaceRule(bar).n_seeds)
-        if accuracies[0] <= bar:  # the search's one training; a race has seeds of its own
+        network = networks[i]
+        if network.searched <= bar:
             continue
-        if naive is None:
-            naive = mean > bar
-        if held is not None:
-            continue
+        holds = bool(network.unused.mean() > bar)
+        naive = holds if naive is None else naive
         position += 1
-        seen = accuracies[1:]
-        rule = RaceRule(bar, n_seeds=len(seen), position=position)
-        n = next(n for n in rule.rounds if rule.judge(seen[:n]) != "open")
-        n_seeds += min(n, len(seen))
-        if rule.judge(seen[:n]) == "accepted":
-            held = mean > bar
-    return held, naive, n_seeds
+        verdict, n = RaceRule(bar, position=position).decide(network.raced)
+        assert verdict != "open", "the table holds too few seeds of this race"
+        n_seeds += n
+        if verdict == "accepted":
+            return Walk(holds, naive, int(i), n_seeds)
+    return Walk(None, naive, None, n_seeds)
 
 
-def report(setting: str, bar: float, walks: list[tuple[bool | None, bool | None, int]]) -> None:
+def report(setting: str, bar: float, walks: Sequence[Walk]) -> None:
     """Prints a row."""
-    held = [h for h, _, _ in walks if h is not None]
-    naive = [n for _, n, _ in walks if n is not None]
-    seeds = np.mean([s for _, _, s in walks])
+    held = [w.held for w in walks if w.held is not None]
+    naive = [w.naive for w in walks if w.naive is not None]
+    picks = {w.pick for w in walks} - {None}
+    seeds = np.mean([w.n_seeds for w in walks])
     share = f"{np.mean(held):.1%}" if held else "-"
     print(
-        f"{setting:<10} {bar:.2f}   {len(held):>4}      {share:<8} {np.mean(naive):<17.1%} {seeds:.0f}"
+        f"{setting:<10} {bar:.2f}   {len(held):>4}      {len(picks):<8}  {share:<8} {np.mean(naive):<17.1%} {seeds:.0f}"
     )
 
 

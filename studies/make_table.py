@@ -1,4 +1,4 @@
-"""Makes the table of trainings in nasopt's own space that samplers and the verification are judged on.
+"""Makes the table of trainings in nasopt's own space that samplers are judged on.
 
 Two parts, both real trainings on Fashion-MNIST by the native engine: ``search`` holds whole searches, every trial
 trained to its end; ``seeds`` holds networks near the bar, each trained from many seeds. What was trained is kept in a
@@ -9,7 +9,7 @@ trained to its end; ``seeds`` holds networks near the bar, each trained from man
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from pathlib import Path
 from threading import Event
@@ -55,7 +55,11 @@ def main() -> None:
         trainings = Trainings(evaluator, log, executor)
         for seed in range(FIRST_SEED, FIRST_SEED + N_SEARCHES):
             search(context.plan, seed, trainings, arguments.workers)
-        trainings.from_seeds(near_bar(log, context.plan), range(N_SEEDS))
+        trainings.part = "seeds"
+        candidates = near_bar(log, context.plan)
+        trainings.train(
+            [(c, trial_seed(FIRST_SEED, c.genome, r)) for r in range(N_SEEDS) for c in candidates]
+        )
     write_table(RESULTS / "fashion-mnist-table.json", log)
 
 
@@ -111,14 +115,9 @@ class Trainings:
         self._log.add(row)
         return evaluation
 
-    def from_seeds(self, candidates: list[Candidate], replicates: range) -> None:
-        """Trains every candidate from every seed."""
-        self.part = "seeds"
-        futures = [
-            self.executor.submit(self, c, trial_seed(FIRST_SEED, c.genome, r), TO_THE_END)
-            for r in replicates
-            for c in candidates
-        ]
+    def train(self, wanted: Iterable[tuple[Candidate, int]]) -> None:
+        """Trains every candidate from its seed, as many at once as there are workers."""
+        futures = [self.executor.submit(self, c, seed, TO_THE_END) for c, seed in wanted]
         for future in as_completed(futures):
             future.result()
 
@@ -142,8 +141,12 @@ def near_bar(log: Log, plan: SearchPlan) -> list[Candidate]:
         is_small = plan.space.n_params(genome) <= MAX_PARAMS
         if row["part"].startswith("search") and is_small and abs(accuracy - plan.bar) < NEAR_BAR:
             found[Candidate(genome, row["lr"], row["lr_decay"])] = accuracy
-    ordered = sorted(found, key=lambda c: found[c])
-    chosen = np.linspace(0, len(ordered) - 1, min(N_NETWORKS, len(ordered))).round().astype(int)
+    return evenly(sorted(found, key=lambda c: found[c]), N_NETWORKS)
+
+
+def evenly(ordered: Sequence[Candidate], n: int) -> list[Candidate]:
+    """At most ``n`` of ``ordered``, the first and the last among them, at equal distances."""
+    chosen = np.linspace(0, len(ordered) - 1, min(n, len(ordered))).round().astype(int)
     return [ordered[i] for i in chosen]
 
 

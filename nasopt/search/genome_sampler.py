@@ -22,6 +22,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import BaseSampler, RandomSampler
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -89,7 +90,7 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
         self._seed = seed
         self._generation_size = generation_size
         self._lock = threading.Lock()
-        self._study: tuple[int, int] | None = None
+        self._study: tuple[BaseStorage, int] | None = None  # whose results are kept below
         self._candidates: dict[int, C] = {}
         # What the trials before the first unfinished one tell.
         self._ended: list[Observation[C] | None] = []
@@ -147,7 +148,7 @@ class GenomeNSGAIISampler(BaseSampler, Generic[C]):
     def _sample(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        identity = (id(study._storage), study._study_id)
+        identity = (study._storage, study._study_id)
         if identity != self._study:
             self._study, self._belief = identity, None
             self._candidates, self._ended = {}, []
