@@ -10,6 +10,7 @@ padding valid); each has a number of filters, a kernel size and an activation. T
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -42,7 +43,7 @@ class ImageShape(NamedTuple):
             GenomeError: if it is not three whole numbers of at least 1.
         """
         words = text.split("x")
-        if len(words) != 3 or not all(w.isascii() and w.isdigit() and int(w) > 0 for w in words):
+        if len(words) != 3 or not all(re.fullmatch("0*[1-9][0-9]{0,17}", w) for w in words):
             raise GenomeError(
                 f"an image shape is channels x height x width, like 1x28x28, not {text!r}"
             )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nasopt.data import DataSource
+from nasopt.data import FASHION_MNIST, DataSource
 from nasopt.genome import Genome
 from nasopt.training import EpochResult, Recipe, TrainingResult, train
 from nasopt.verification import final_data
@@ -44,7 +44,7 @@ def judge(
         The best test accuracy over epochs, the train accuracy of that epoch, and the number of parameters.
     """
     recipe = Recipe(lr=lr, lr_decay=lr_decay)
-    result = train_reference(Genome.parse(genome), recipe, seed, DataSource())
+    result = train_reference(Genome.parse(genome), recipe, seed, DataSource.parse(FASHION_MNIST))
     return result.best.accuracy, result.best.train_accuracy, result.n_params
 
 

@@ -306,10 +306,11 @@ def read_study_file(path: Path) -> StudyFile:
         problems = "; ".join(_explain(problem) for problem in error.errors())
         raise SettingsError(f"{path}: {problems}") from error
     bar, margin = settings.bar, settings.selection.margin
-    if bar + margin / math.sqrt(MAX_RUNS) >= 1:
+    most = MAX_RUNS if settings.search.replicates else 1  # trainings of a network
+    if bar + margin / math.sqrt(most) >= 1:
         raise SettingsError(
-            f"{path}: nothing can be above the bar of {bar} by selection.margin = {margin}, not even the mean of {MAX_RUNS} trainings by "
-            "that over their root; lower the margin"
+            f"{path}: nothing can be above the bar of {bar} by selection.margin = {margin}, not even the mean of {most} trainings by "
+            "that over their root, and a search trains no network more often; lower the margin"
         )
     return settings
 

@@ -6,7 +6,7 @@ A parameter that leaves no choice (a type forced by the two reductions, a fixed 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,12 +105,8 @@ class SearchSpace:
             )
 
     def _check_smallest(self) -> None:
-        filters, kernel = self.filters[0], self.kernel[0]
-        reductions = (ConvLayer("RC", filters, kernel, self.activations[0]),) * N_REDUCTIONS
-        normal = (ConvLayer("NC", filters, kernel, self.activations[0]),) * (
-            self.depth[0] - N_REDUCTIONS
-        )
-        smallest = Genome(reductions + normal, self.final_activations[0])
+        low = self.kernel[0]
+        smallest = self._narrowest(low, low)
         try:
             smallest.feature_maps(self.image)
         except GenomeError as error:
@@ -118,11 +114,32 @@ class SearchSpace:
                 f"space.kernel leaves no room for two reductions of a {self.image} image: {error}"
             ) from error
         reason = self.why_too_large(smallest)
-        if reason is not None:
+        if reason is None:
+            return
+        # A larger kernel of a reduction leaves a smaller map, on which later layers cost less.
+        narrowest = [self._narrowest(*kernels) for kernels in self._kernels_of_reductions()]
+        if all(self.why_too_large(genome) for genome in narrowest):
+            fewest = min(count_macs(genome, self.image, self.n_classes) for genome in narrowest)
+            hint = "" if self.max_macs is None else f"; no network takes fewer than {fewest} MACs"
             raise SettingsError(
-                f"the smallest network of this space is too large: {reason}; raise that or lower space.depth, "
+                f"the smallest network of this space is too large: {reason}{hint}; raise that or lower space.depth, "
                 "space.filters or space.kernel"
             )
+
+    def _narrowest(self, *kernels: int) -> Genome:
+        """The fewest and narrowest layers, the reductions first, with these kernels."""
+        filters, low, activation = self.filters[0], self.kernel[0], self.activations[0]
+        reductions = [ConvLayer("RC", filters, kernel, activation) for kernel in kernels]
+        normal = [ConvLayer("NC", filters, low, activation)] * (self.depth[0] - len(kernels))
+        return Genome((*reductions, *normal), self.final_activations[0])
+
+    def _kernels_of_reductions(self) -> Iterator[tuple[int, int]]:
+        """All pairs that fit when the reductions come first."""
+        low, size = self.kernel[0], min(self.image.height, self.image.width)
+        for first in range(low, self.max_kernel("RC", size, 2) + 1):
+            left = (size - first) // 2 + 1
+            for second in range(low, self.max_kernel("RC", left, 1) + 1):
+                yield first, second
 
     def why_too_large(self, genome: Genome, n_params: int | None = None) -> str | None:
         """Which cap ``genome``, whose ``n_params`` may be known, exceeds, in words; None if it exceeds none."""

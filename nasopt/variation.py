@@ -63,7 +63,7 @@ def mutate(
 ) -> Candidate:
     """A child that differs from ``parent`` by one or more operators, each drawn from ``operators``.
 
-    It is the parent itself only where no operator finds anything to change.
+    It is the parent itself where none of 20 operators finds anything to change.
     """
     chosen = OPERATORS if operators is None else operators
     wish = _Wish.of(parent)

@@ -2,7 +2,9 @@ import gzip
 import hashlib
 import re
 import shutil
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from http.client import BadStatusLine
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from nasopt.data import DataSource, Split, Test, TrainVal, fashion_mnist, load_t
 from nasopt.data.npz import read_npz
 from nasopt.errors import DataError, OutputError
 from nasopt.genome import ImageShape
+from nasopt.reference import judge
 
 NAMES = tuple(fashion_mnist.CHECKSUMS)
 
@@ -55,6 +58,29 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(fashion_mnist, "FashionMNIST", no_network)
     monkeypatch.setenv("PATH", "")
     return tmp_path / "cache"
+
+
+def test_threads_load_the_data_once(monkeypatch, raw_files):
+    calls = []
+
+    def read(folder):
+        calls.append(folder)
+        time.sleep(0.05)
+        return read_fashion_mnist(folder)
+
+    read_fashion_mnist = fashion_mnist.read_fashion_mnist
+    monkeypatch.setattr(fashion_mnist, "read_fashion_mnist", read)
+    source = DataSource(raw_files)
+    with ThreadPoolExecutor(4) as executor:
+        loaded = list(executor.map(load_train_val, [source] * 4))
+    assert calls == [raw_files]
+    assert all(data is loaded[0] for data in loaded)
+
+
+def test_the_tasks_own_verdict_reads_the_folder_that_the_variable_names(monkeypatch):
+    monkeypatch.setenv("NASOPT_DATA", "/nowhere")
+    with pytest.raises(DataError, match="there is no folder /nowhere"):
+        judge("RC 1 1 relu;RC 1 1 relu;FL relu")
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +325,8 @@ def test_splits_must_fit_together():
         TrainVal(split, split, 2)
     with pytest.raises(DataError, match="training images are 1x2x2, validation images 1x3x3"):
         TrainVal(split, Split(np.zeros((1, 1, 3, 3), np.uint8), np.zeros(1, np.int64)), 4)
+    with pytest.raises(DataError, match="training images are uint8, validation images float32"):
+        TrainVal(split, Split(images.astype(np.float32), np.arange(4)), 4)
     with pytest.raises(DataError, match="must be uint8 or float32"):
         Split(np.zeros((4, 1, 2, 2)), np.arange(4))
     assert not isinstance(Test(split), Split)

@@ -45,9 +45,7 @@ class TestBadInput:
     def test_divergence_surfaces(self, activation):
         rng = np.random.default_rng(0)
         image = ImageShape(1, 8, 8)
-        data = TrainVal(
-            random_split(image, 40, 3, rng, as_float=True), random_split(image, 40, 3, rng), 3
-        )
+        data = TrainVal(*(random_split(image, 40, 3, rng, as_float=True) for _ in range(2)), 3)
         genome = Genome.parse(f"RC 2 3 {activation};RC 2 2 {activation};FL {activation}")
         with pytest.raises(DivergedError, match="the loss became"):
             train(genome, Recipe(lr=3e38, epochs=3), 0, data, engine="native")

@@ -7,7 +7,7 @@ import threading
 import optuna
 import pytest
 
-from nasopt.errors import OutputError
+from nasopt.errors import DataError, OutputError
 from nasopt.model import load_network, read_metadata
 from nasopt.search.driver import Limits
 from nasopt.search.storage import storage_url
@@ -186,6 +186,26 @@ def test_weights_of_an_earlier_choice_are_put_aside(nasopt, study_file):
     code, _, err = nasopt("export", study_file, "--output", folder, "--format", "c")
     assert code == 2
     assert "run 'nasopt verify" in err
+
+
+def test_data_that_cannot_be_read_leave_the_choice_alone(nasopt, study_file, monkeypatch):
+    nasopt("search", study_file, "--quiet")
+    assert nasopt("verify", study_file, "--quiet")[0] == 0
+    path = study_file.parent / "runs" / "tiny" / "selection.json"
+    chosen = path.read_bytes()
+
+    def fail(_source):
+        raise DataError("the files are gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("nasopt.workflow.selection.load_train_val", fail)
+        code, _, err = nasopt("verify", study_file, "--bar", "0.999")
+    assert (code, "the files are gone" in err) == (2, True)
+    assert path.read_bytes() == chosen
+    assert nasopt("report", study_file)[0] == 0
+    assert "No network is chosen" not in path.with_name("report.html").read_text()
+    stored = optuna.load_study(study_name="tiny", storage=storage_url(path.with_name("study.db")))
+    assert "0.999" not in str(stored.user_attrs)
 
 
 def test_two_studies_in_one_folder_leave_each_other_alone(nasopt, study_file):

@@ -1,9 +1,15 @@
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from itertools import product
+
 import numpy as np
 import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nasopt.cost import count_macs
 from nasopt.errors import GenomeError, SettingsError
 from nasopt.genome import Genome, ImageShape
 from nasopt.records import Candidate
@@ -114,6 +120,37 @@ def test_impossible_spaces_are_refused(changes, message):
     values = {"image": FASHION, "n_classes": 10} | changes
     with pytest.raises(SettingsError, match=message):
         SearchSpace(**values)
+
+
+def test_the_fewest_macs_may_be_those_of_larger_kernels():
+    values = {"depth": (6, 6), "filters": (16, 16), "kernel": (1, 7)}
+    small = partial(SearchSpace, ImageShape(1, 8, 8), 10, **values)
+    genome = Genome.parse("RC 16 7 relu;RC 16 1 relu;" + "NC 16 1 relu;" * 4 + "FL relu")
+    macs = count_macs(genome, ImageShape(1, 8, 8), 10)
+    assert small(max_macs=macs).why_too_large(genome) is None
+    with pytest.raises(SettingsError, match=f"no network takes fewer than {macs} MACs; raise"):
+        small(max_macs=macs - 1)
+
+
+@given(st.integers(1, 4), st.integers(5, 9), st.integers(2, 3), st.integers(1, 4))
+def test_a_cap_on_macs_is_refused_only_where_nothing_is_below_it(low, size, depth, filters):
+    image = ImageShape(1, size, size)
+    try:
+        space = SearchSpace(
+            image, 10, depth=(depth, depth), filters=(filters, filters), kernel=(low, 5)
+        )
+    except SettingsError:
+        return  # no room for two reductions
+    layers = [("NC", k) for k in range(low, 6)] + [("RC", k) for k in range(low, 6)]
+    costs = []
+    for chosen in product(layers, repeat=depth):
+        if [kind for kind, _ in chosen].count("RC") == 2:
+            words = "".join(f"{kind} {filters} {kernel} relu;" for kind, kernel in chosen)
+            with suppress(GenomeError):
+                costs.append(count_macs(Genome.parse(words + "FL relu"), image, 10))
+    replace(space, max_macs=min(costs))
+    with pytest.raises(SettingsError, match="smallest network"):
+        replace(space, max_macs=min(costs) - 1)
 
 
 def test_a_candidate_that_does_not_fit_is_told_why():

@@ -7,6 +7,7 @@ from hypothesis import given
 from torch import nn
 from torch.nn import functional
 
+from nasopt.data import Split, TrainVal
 from nasopt.errors import DivergedError, EngineError, SettingsError, TooLargeError
 from nasopt.genome import Genome
 from nasopt.model import build_model
@@ -192,8 +193,34 @@ def test_networks_that_cannot_fit_are_refused_before_they_are_built(small):
         train(huge, Recipe(), 1, small)
     # Small in a batch of one image, and not with all that are evaluated at once.
     many = Genome.parse("NC 9000 1 relu;RC 1 1 relu;RC 1 1 relu;FL relu")
-    with pytest.raises(TooLargeError, match=r"would need .* GiB, the limit is 8 GiB"):
+    with pytest.raises(TooLargeError, match=r"images at once would need .*; use fewer filters$"):
         train(many, Recipe(batch_size=1), 1, small)
+
+
+def test_a_batch_is_no_larger_than_the_training_images(small):
+    large = Genome.parse("RC 64 3 relu;RC 1 1 relu;FL relu")
+    whole = train(large, Recipe(batch_size=len(small.train), epochs=1), 1, small, engine="torch")
+    beyond = train(large, Recipe(batch_size=10**7, epochs=1), 1, small, engine="torch")
+    assert [r.train_loss for r in beyond.epochs] == [r.train_loss for r in whole.epochs]
+
+
+@pytest.mark.parametrize("engine", ["torch", "native"])
+def test_images_in_any_order_in_memory_are_the_same_images(small, engine):
+    turned = Split(small.train.images[::-1], small.train.labels[::-1])
+    straight = Split(turned.images.copy(), turned.labels.copy())
+    recipe = Recipe(epochs=1)
+    epochs = [
+        train(GENOME, recipe, 1, TrainVal(split, small.val, 10), engine=engine).epochs
+        for split in (turned, straight)
+    ]
+    assert epochs[0] == epochs[1]
+
+
+def test_a_network_that_is_always_right_is_not_dead(small):
+    shirts = small.val.labels == 6
+    only = TrainVal(*[Split(small.val.images[shirts], small.val.labels[shirts])] * 2, 10)
+    result = train(GENOME, Recipe(lr=0.03, epochs=5), 1, only, engine="torch")
+    assert (result.last.accuracy, result.last.n_predicted_classes, result.dead) == (1, 1, False)
 
 
 def test_an_unknown_engine_is_named(small):

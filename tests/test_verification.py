@@ -122,7 +122,7 @@ def test_the_reference_function_returns_what_the_task_says(small_npz, monkeypatc
     result = train_reference(CANDIDATE.genome, Recipe(lr=0.03, epochs=3), 1, source)
     by_hand = train(CANDIDATE.genome, Recipe(lr=0.03, epochs=3), 1, final_data(source))
     assert result.epochs == by_hand.epochs
-    monkeypatch.setattr("nasopt.reference.DataSource", lambda: source)
+    monkeypatch.setattr("nasopt.reference.DataSource.parse", lambda _text: source)
     best, train_accuracy, n_params = judge(str(CANDIDATE.genome), lr=0.03, seed=1)
     assert n_params == result.n_params
     full = train_reference(CANDIDATE.genome, Recipe(lr=0.03), 1, source)

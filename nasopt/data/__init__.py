@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +41,7 @@ FASHION_MNIST_NAMES = (
 )
 FASHION_MNIST_CLASSES = len(FASHION_MNIST_NAMES)
 DATA_VARIABLE = "NASOPT_DATA"
+_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def load_train_val(source: DataSource) -> TrainVal:
     Raises:
         DataError: if the data are missing, corrupt or unusable.
     """
-    return _load(source)[0]
+    return _loaded(source)[0]
 
 
 def load_test(source: DataSource) -> Test:
@@ -125,7 +127,12 @@ def load_test(source: DataSource) -> Test:
     Raises:
         DataError: if the data are missing, corrupt or unusable.
     """
-    return _load(source)[1]
+    return _loaded(source)[1]
+
+
+def _loaded(source: DataSource) -> tuple[TrainVal, Test]:
+    with _LOCK:  # or every thread would load them
+        return _load(source)
 
 
 @lru_cache(maxsize=2)

@@ -65,7 +65,7 @@ class TrainVal:
     """All that a search may see: training and validation images.
 
     Raises:
-        DataError: if a label has no place among ``n_classes``, or shapes differ.
+        DataError: if a label has no place among ``n_classes``, or shapes or types of pixels differ.
     """
 
     train: Split
@@ -76,6 +76,11 @@ class TrainVal:
         if self.train.shape != self.val.shape:
             raise DataError(
                 f"training images are {self.train.shape}, validation images {self.val.shape}"
+            )
+        types = [split.images.dtype for split in (self.train, self.val)]
+        if types[0] != types[1]:
+            raise DataError(
+                f"training images are {types[0]}, validation images {types[1]}; give both in one type"
             )
         _check_labels(self.train, self.n_classes, "training")
         _check_labels(self.val, self.n_classes, "validation")

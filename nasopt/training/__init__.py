@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nasopt.cost import BYTES_PER_VALUE, Cost, count_cost, images_at_once
-from nasopt.data import Split, TrainVal
+from nasopt.data import TrainVal
 from nasopt.errors import DivergedError, TooLargeError
 from nasopt.genome import Genome
 from nasopt.training.engines import ENGINES, choose_engine
@@ -41,8 +41,8 @@ class TrainingResult:
 
     @property
     def dead(self) -> bool:
-        """Whether the network ended up predicting one class for every image."""
-        return self.last.n_predicted_classes == 1
+        """Whether the network ended up predicting one class for every image, and not only since there is but one."""
+        return self.last.n_predicted_classes == 1 and self.last.accuracy < 1
 
 
 def train(
@@ -74,7 +74,7 @@ def train(
     """
     chosen = choose_engine(engine)
     cost = count_cost(genome, data.shape, data.n_classes)
-    _check_memory(cost, recipe, data.val)
+    _check_memory(cost, recipe, data)
     weights_rng, orders_rng = training_rngs(seed)
     start = initial_weights(genome, data.shape.channels, data.n_classes, weights_rng)
     stopping = EarlyStopping.of(recipe)
@@ -99,14 +99,22 @@ def train(
     )
 
 
-def _check_memory(cost: Cost, recipe: Recipe, val: Split) -> None:
+def _check_memory(cost: Cost, recipe: Recipe, data: TrainVal) -> None:
     """Refuses what would not fit: a batch's activations and gradients, or a layer's maps of all images that are evaluated at once."""
+    n_batch = min(recipe.batch_size, len(data.train))
+    n_at_once = min(len(data.val), images_at_once(data.shape.height, data.shape.width))
     values = sum(row.output.channels * row.output.height * row.output.width for row in cost.layers)
-    training = BYTES_PER_VALUE * (2 * values * recipe.batch_size + 4 * cost.n_params)
-    n_at_once = min(len(val), images_at_once(val.shape.height, val.shape.width))
-    needed = max(training, cost.peak_bytes * n_at_once)
-    if needed > MAX_TRAINING_BYTES:
+    training = BYTES_PER_VALUE * (2 * values * n_batch + 4 * cost.n_params)
+    evaluation = cost.peak_bytes * n_at_once
+    if max(training, evaluation) <= MAX_TRAINING_BYTES:
+        return
+    limit = f"the limit is {MAX_TRAINING_BYTES / 2**30:.0f} GiB"
+    if evaluation > training:
         raise TooLargeError(
-            f"training a network of {cost.n_params:,} parameters with batches of {recipe.batch_size} would need "
-            f"{needed / 2**30:.1f} GiB, the limit is {MAX_TRAINING_BYTES / 2**30:.0f} GiB; use fewer filters or a smaller batch"
+            f"evaluating a network of {cost.n_params:,} parameters on {n_at_once} images at once would need "
+            f"{evaluation / 2**30:.1f} GiB, {limit}; use fewer filters"
         )
+    raise TooLargeError(
+        f"training a network of {cost.n_params:,} parameters with batches of {n_batch} would need "
+        f"{training / 2**30:.1f} GiB, {limit}; use fewer filters or a smaller batch"
+    )

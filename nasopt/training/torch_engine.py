@@ -95,9 +95,10 @@ def _run_epoch(
 
 
 def _tensors(split: Split) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(split.images), torch.from_numpy(
-        split.labels.astype(np.int64, copy=False)
-    )
+    # Contiguous, since torch takes no reversed arrays.
+    images = np.ascontiguousarray(split.images)
+    labels = np.ascontiguousarray(split.labels, dtype=np.int64)
+    return torch.from_numpy(images), torch.from_numpy(labels)
 
 
 def _as_input(batch: Tensor) -> Tensor:

@@ -52,7 +52,9 @@ def run_selection(
         EngineError: if the weights of an earlier verification are lost, and this machine trains others.
         SettingsError: if the rule names a trial whose network cannot be raced.
     """
-    context.open(create=False)  # so that a missing study is reported before anything is written
+    # So that a missing study, or data that cannot be read, are reported before anything is written.
+    context.open(create=False)
+    load_train_val(context.source)
     engine = context.engine
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, engine)
     final_training = FinalTraining(context.source, context.settings.recipe, engine)
