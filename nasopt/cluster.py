@@ -8,11 +8,13 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
-from nasopt.errors import SettingsError, WorkerDiedError
+from nasopt import __version__
+from nasopt.errors import EngineError, SettingsError, WorkerDiedError, WorkerLostError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,7 +30,7 @@ class RayExecutor(Executor):
     At most ``n_workers`` run at once; as many as the cluster has cores if None.
 
     Raises:
-        SettingsError: if Ray is not installed, or no cluster answers there.
+        SettingsError: if Ray is not installed, no cluster answers there, or it has no core.
     """
 
     def __init__(self, address: str, n_workers: int | None = None) -> None:
@@ -47,7 +49,13 @@ class RayExecutor(Executor):
                 f"no Ray cluster answers at {address!r} ({_one_line(error)}); start one with 'ray start --head', or join this "
                 "machine to it with 'ray start --address HOST:PORT'; where it asks for a token, set RAY_AUTH_MODE=token too"
             ) from error
-        self.n_workers = n_workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        n_cores = int(self._ray.cluster_resources().get("CPU", 0))
+        if n_cores < 1:
+            ray.shutdown()
+            raise SettingsError(
+                f"the Ray cluster at {address!r} has no core to train on; let a machine join it with 'ray start --address HOST:PORT'"
+            )
+        self.n_workers = n_workers or n_cores
         self._remote_call = self._ray.remote(max_retries=1)(_call)
         # A thread stands for each core, and waits for its results.
         self._threads = ThreadPoolExecutor(self.n_workers, thread_name_prefix="nasopt-ray")
@@ -69,23 +77,29 @@ class RayExecutor(Executor):
         self._ray.shutdown()
 
     def _run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        task = self._remote_call.remote(fn, args, kwargs)
+        exceptions = self._ray.exceptions
+        task = self._remote_call.remote(__version__, fn, args, kwargs)
         self._tasks[threading.get_ident()] = task
         if self._is_ending:  # it came too late for shutdown to see it
             self._ray.cancel(task, force=True)
         try:
             result: T = self._ray.get(task)
-        except self._ray.exceptions.RayError as error:
+        except exceptions.RayError as error:
             cause = getattr(error, "cause", None)  # of a RayTaskError: what the task raised
-            ours = (RuntimeError, self._ray.exceptions.RaySystemError)
+            ours = (RuntimeError, exceptions.RaySystemError)
             if isinstance(cause, ours) and any(sign in str(cause) for sign in IMPORT_FAILURES):
-                raise ImportError(
+                raise EngineError(
                     f"a machine of the cluster cannot import nasopt, install it there ({_one_line(cause)})"
                 ) from None
             if isinstance(cause, Exception):
                 raise cause from None
-            raise WorkerDiedError(
-                f"the Ray task was lost ({_one_line(error)}); look at the cluster with 'ray status'"
+            if isinstance(error, exceptions.WorkerCrashedError | exceptions.OutOfMemoryError):
+                raise WorkerDiedError(
+                    f"the process of a Ray task died during the training, twice ({_one_line(error)})"
+                ) from error
+            raise WorkerLostError(
+                f"a Ray task was lost ({_one_line(error)}); look at the cluster with 'ray status' and run the same command "
+                "again, what was completed is kept"
             ) from error
         else:
             return result
@@ -93,10 +107,25 @@ class RayExecutor(Executor):
             self._tasks.pop(threading.get_ident())
 
     def _connect(self, address: str) -> None:
-        handler = signal.getsignal(signal.SIGTERM)
-        self._ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        if threading.current_thread() is threading.main_thread() and handler is not None:
-            signal.signal(signal.SIGTERM, handler)  # Ray sets one of its own
+        with _default_signals():
+            self._ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+
+
+@contextmanager
+def _default_signals() -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM end the process while Ray, deep in C++, tries for minutes to reach what is no cluster.
+
+    Then the handlers of before are back: Ray sets one of its own.
+    """
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, signal.SIG_DFL) or signal.SIG_DFL
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _knock(address: str) -> None:
@@ -114,7 +143,11 @@ def _knock(address: str) -> None:
     socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
-def _call(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+def _call(version: str, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+    if version != __version__:
+        raise EngineError(
+            f"{socket.gethostname()} has nasopt {__version__}, and the driver {version}; install the same on all machines"
+        )
     return fn(*args, **kwargs)
 
 

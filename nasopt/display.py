@@ -1,8 +1,9 @@
 """The progress of a search in a terminal, or as plain lines elsewhere."""
 
 import time
+from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -57,17 +58,21 @@ class SearchDisplay:
         found = progress.smallest != (before.smallest if before else None)
         failed = progress.n_failed > (before.n_failed if before else progress.n_failed)
         if failed and progress.latest is not None:
-            self._console.print(
+            self._print(
                 f"trial {progress.latest.number} failed: {progress.latest.reason}",
                 markup=False,
                 highlight=False,
             )
         if self._console.is_terminal:
             if found and before is not None and progress.smallest is not None:
-                self._console.print(_found(progress.smallest), highlight=False)
+                self._print(_found(progress.smallest), highlight=False)
         elif found or self._received - self._last_line >= LINE_EVERY_S:
             self._last_line = self._received
-            self._console.print(" · ".join(self._parts()), highlight=False, soft_wrap=True)
+            self._print(" · ".join(self._parts()), highlight=False, soft_wrap=True)
+
+    def _print(self, text: str, **options: Any) -> None:  # noqa: ANN401 - rich's
+        with suppress(OSError, SystemExit):  # whoever read along is gone, and the search goes on
+            self._console.print(text, **options)
 
     def _parts(self) -> list[str]:
         progress = self._progress

@@ -9,6 +9,7 @@ NasoptError                  base class; its message says what was expected, wha
 │   ├── TooLargeError        the network would not fit in memory
 │   └── WorkerDiedError      the process that trained it died
 ├── EngineError              a training engine that cannot be used here
+├── WorkerLostError          a cluster that lost a training; nothing is wrong with that
 ├── OutputError              a file that cannot be written
 ├── ExportError              a network that cannot be exported as asked
 │   └── UncheckedError       an export that cannot be compared with PyTorch on this machine
@@ -52,6 +53,10 @@ class WorkerDiedError(TrainingError):
 
 class EngineError(NasoptError):
     """The training engine that was asked for cannot be used on this machine."""
+
+
+class WorkerLostError(NasoptError):
+    """The cluster that a training ran on is gone, or the machine; it says nothing of the training."""
 
 
 class OutputError(NasoptError):

@@ -77,6 +77,10 @@ def test_describe_loads_neither_torch_nor_optuna():
             ["search", "absent.toml", "--database", "tests"],
             "error: --database wants a file, not the folder 'tests'",
         ),
+        (
+            ["search", "absent.toml", "--database", "postgresql://me:secret@host/db"],
+            "error: --database wants the path of an SQLite file, not a URL; give for example runs/own/study.db",
+        ),
         (["status", "studies/fashion-mnist.toml", "--data", ""], "error: unknown data source ''"),
         (["data", "x" * 5000], "File name too long; mend that and run the same command again"),
         (["nonsense"], "No such command"),

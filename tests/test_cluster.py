@@ -15,7 +15,13 @@ from pathlib import Path
 import pytest
 
 from nasopt.cluster import RayExecutor
-from nasopt.errors import DivergedError, SettingsError, WorkerDiedError
+from nasopt.errors import (
+    DivergedError,
+    EngineError,
+    SettingsError,
+    WorkerDiedError,
+    WorkerLostError,
+)
 from nasopt.workflow import open_context
 from tests.conftest import find_port, rows_of
 
@@ -46,29 +52,40 @@ def a_node(*options):
             process.wait(30)
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """The address of a cluster of two nodes."""
+@contextmanager
+def a_head(*options):
+    """The address of a cluster, whose first node this is, until the block is left."""
     port = find_port()
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets need a short path
-    head = ("--head", "--port", str(port), "--include-dashboard=false")
-    address = f"127.0.0.1:{port}"
+    head = ("--head", "--port", str(port), "--include-dashboard=false", "--temp-dir", folder)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        with a_node(*head, "--temp-dir", folder), a_node("--address", address):
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    with RayExecutor(address) as executor:
-                        if executor.n_workers == N_NODES:
-                            break
-                except SettingsError:
-                    pass
-                assert time.monotonic() < deadline, "the nodes did not come up"
-                time.sleep(0.5)
-            yield address
+        with a_node(*head, *options):
+            yield f"127.0.0.1:{port}"
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for_cores(address, n_cores):
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with RayExecutor(address) as executor:
+                if executor.n_workers == n_cores:
+                    return
+        except SettingsError as error:
+            if n_cores == 0 and "no core" in str(error):
+                return
+        assert time.monotonic() < deadline, "the nodes did not come up"
+        time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The address of a cluster of two nodes."""
+    with a_head() as address, a_node("--address", address):
+        wait_for_cores(address, N_NODES)
+        yield address
 
 
 def diverge():
@@ -82,27 +99,30 @@ def node_after(seconds):
     return ray.get_runtime_context().get_node_id()
 
 
-def test_tasks_run_on_all_nodes_and_fail_as_they_would_here(cluster):
+def test_tasks_run_on_all_nodes_and_fail_as_they_would_here(cluster, monkeypatch):
     with RayExecutor(cluster) as executor:
         nodes = [executor.submit(node_after, 1) for _ in range(4)]
         assert len({future.result() for future in nodes}) == N_NODES
         assert executor.submit(math.pow, 2, 3).result() == 8
         with pytest.raises(DivergedError, match="became NaN"):
             executor.submit(diverge).result()
-        with pytest.raises(WorkerDiedError, match="the Ray task was lost"):
+        with pytest.raises(WorkerDiedError, match="process of a Ray task died"):
             executor.submit(os._exit, 1).result()
+        monkeypatch.setattr("nasopt.cluster.__version__", "0.0.1")
+        with pytest.raises(EngineError, match="and the driver 0.0.1; install the same"):
+            executor.submit(math.pow, 2, 3).result()
 
 
 def test_a_machine_that_cannot_import_is_no_candidates_fault(cluster, tmp_path, monkeypatch):
     with RayExecutor(cluster) as executor:
-        (tmp_path / "only_here.py").write_text("def call(fn, args, kwargs): return 1\n")
+        (tmp_path / "only_here.py").write_text("def call(version, fn, args, kwargs): return 1\n")
         monkeypatch.syspath_prepend(tmp_path)  # after Ray told its workers where to look
         import only_here
 
-        with pytest.raises(ImportError, match="install it there .*only_here"):
-            executor.submit(only_here.call, None, None, None).result()
+        with pytest.raises(EngineError, match="install it there .*only_here"):
+            executor.submit(only_here.call, None, None, None, None).result()
         executor._remote_call = executor._ray.remote(max_retries=1)(only_here.call)
-        with pytest.raises(ImportError, match="cannot import nasopt, install it there"):
+        with pytest.raises(EngineError, match="cannot import nasopt, install it there"):
             executor.submit(math.pow, 2, 3).result()
 
 
@@ -127,7 +147,7 @@ def test_leaving_without_waiting_ends_what_runs(cluster, tmp_path):
     while not (written.exists() and written.read_text()):
         time.sleep(0.05)
     executor.shutdown(wait=False, cancel_futures=True)
-    with pytest.raises(WorkerDiedError, match="the Ray task was lost"):
+    with pytest.raises((WorkerDiedError, WorkerLostError)):
         running.result(timeout=10)
     assert any(future.cancelled() for future in waiting)
     deadline = time.monotonic() + 10
@@ -169,3 +189,34 @@ def test_a_cluster_that_is_not_there(nasopt, study_file, free_port):
         assert code == 2
         assert "error: no Ray cluster answers at" in err
         assert message in err
+
+
+def test_a_cluster_that_goes_away_fails_no_trial_and_one_without_cores_is_refused(
+    study_file, tmp_path, nasopt
+):
+    database = tmp_path / "study.db"
+    words = ["search", study_file, "--database", database, "--quiet"]
+    with a_head("--num-cpus", "0") as address:
+        wait_for_cores(address, 0)
+        code, _, err = nasopt(*words, "--trials", "1", "--ray", address)
+        assert (code, "has no core to train on" in err) == (2, True)
+        with a_node("--address", address):
+            wait_for_cores(address, 1)
+            code, _, err = nasopt(*words, "--trials", "3", "--ray", address)
+            assert code == 0, err
+            command = [sys.executable, "-m", "nasopt", *map(str, words), "--trials", "400"]
+            search = subprocess.Popen(
+                [*command, "--ray", address], stderr=subprocess.PIPE, text=True
+            )
+            context = open_context(study_file, database=database)
+            while len(context.records()) < 5 and search.poll() is None:
+                time.sleep(0.2)
+    _, err = search.communicate(timeout=120)
+    assert search.returncode == 2, err
+    assert "run the same command again" in err
+    assert {r.state for r in context.records()} <= {"complete", "pruned", "running"}
+    n_trials = len(context.records()) + 2
+    code, _, err = nasopt(*words, "--trials", n_trials)
+    assert code == 0, err
+    assert {r.state for r in context.records()} <= {"complete", "pruned"}
+    assert len(context.records()) == n_trials

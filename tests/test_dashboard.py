@@ -8,6 +8,7 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,32 @@ def test_a_large_study_is_shown_without_the_parameters_of_its_layers(plan, tmp_p
         assert light.user_attrs["genome"] == full.user_attrs["genome"]
         assert (light.number, light.state, light.values) == (full.number, full.state, full.values)
     storage.engine.dispose()
+
+
+def test_the_server_writes_notes_and_nothing_else(plan, tmp_path, free_port):
+    database = tmp_path / "study.db"
+    study, _ = write_large_study(plan, database, 3)
+
+    def answer(method, path, body=None):
+        connection = HTTPConnection("127.0.0.1", free_port)
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        return connection.getresponse()
+
+    with serving(database, free_port):
+        for method, path in (
+            ("DELETE", f"/api/studies/{study._study_id}"),
+            ("POST", "/api/studies"),
+            ("POST", f"/api/studies/{study._study_id}/rename"),
+            ("POST", "/api/trials/1/tell"),
+        ):
+            refused = answer(method, path)
+            assert refused.status == 403
+            assert "notes and artifacts only" in json.loads(refused.read())["reason"]
+        note = json.dumps({"body": "mine", "version": 1})
+        assert answer("PUT", f"/api/studies/{study._study_id}/note", note).status == 204
+        detail = json.loads(answer("GET", f"/api/studies/{study._study_id}?after=0").read())
+    assert detail["note"]["body"] == "mine"
+    assert len(study.trials) == 3
 
 
 def test_a_port_that_is_taken_is_reported(plan, tmp_path, free_port):

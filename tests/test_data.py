@@ -5,6 +5,7 @@ import shutil
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.client import BadStatusLine
 from pathlib import Path
 
@@ -75,6 +76,21 @@ def test_threads_load_the_data_once(monkeypatch, raw_files):
         loaded = list(executor.map(load_train_val, [source] * 4))
     assert calls == [raw_files]
     assert all(data is loaded[0] for data in loaded)
+
+
+def test_data_that_were_pinned_are_no_others(small_npz, tmp_path):
+    path = Path(shutil.copy(small_npz, tmp_path / "own.npz"))
+    pinned = DataSource(path).pinned()
+    assert pinned.identity() == DataSource(path).identity()
+    assert DataSource(tmp_path / "absent.npz").pinned() == DataSource(tmp_path / "absent.npz")
+    assert DataSource().pinned() == DataSource()
+    with np.load(small_npz) as arrays:
+        other = dict(arrays) | {"y_train": np.roll(arrays["y_train"], 1)}
+    elsewhere = tmp_path / "elsewhere.npz"  # as if on another machine
+    np.savez(elsewhere, **other)
+    load_train_val(DataSource(elsewhere))
+    with pytest.raises(DataError, match="holds other data here than where the study is driven"):
+        load_train_val(replace(pinned, path=elsewhere))
 
 
 def test_the_tasks_own_verdict_reads_the_folder_that_the_variable_names(monkeypatch):

@@ -1,29 +1,42 @@
 """A search as a process of its own: interrupted, killed, and started twice."""
 
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import optuna
 
+ENDED = ("COMPLETE", "PRUNED", "FAIL")
 PROGRAM = (sys.executable, "-m", "nasopt")
 
 
 def start(study_file, *words):
-    command = [*PROGRAM, "search", str(study_file), "--trials", "400", "--workers", "2", *words]
-    return subprocess.Popen(
+    return start_command("search", study_file, "--trials", "400", "--workers", "2", *words)
+
+
+@contextmanager
+def start_command(*words):
+    """The process of a command, killed at the end if it has not ended."""
+    command = [*PROGRAM, *map(str, words)]
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path.cwd()
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-def wait_for_trials(study_file, n_trials):
-    """The study once that many trials have ended; read-only until then, so as not to create it."""
+def wait_for_trials(study_file, n_trials, *states):
+    """The study once that many trials have ended, or are in ``states``; read-only until then, so as not to create it."""
     path = study_file.parent / "runs" / "tiny" / "study.db"
-    query = "SELECT count(*) FROM trials WHERE state NOT IN ('RUNNING', 'WAITING')"
+    chosen = ", ".join(f"'{state}'" for state in states or ENDED)
+    query = f"SELECT count(*) FROM trials WHERE state IN ({chosen})"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with (
@@ -53,6 +66,70 @@ def test_ctrl_c_ends_after_the_running_trials_with_code_130(study_file):
     assert "interrupted; run the same command to go on" in out
     study = wait_for_trials(study_file, 2)
     assert {t.state.name for t in study.trials} <= {"COMPLETE"}
+
+
+def test_a_second_ctrl_c_ends_at_once(study_file):
+    train_all_to_the_end(study_file)
+    study_file.write_text(study_file.read_text().replace("epochs = 2", "epochs = 100_000"))
+    with start(study_file, "--quiet") as process:
+        wait_for_trials(study_file, 1, "RUNNING")
+        process.send_signal(signal.SIGINT)
+        assert "once more to stop now" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "interrupted; nothing completed is lost" in err
+
+
+def test_ctrl_c_is_as_graceful_where_nobody_reads_along_any_more(study_file):
+    train_all_to_the_end(study_file)
+    with start(study_file) as process:
+        wait_for_trials(study_file, 2)
+        process.stderr.close()  # as 'tee' that the same Ctrl-C ended
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        process.wait(60)
+    assert process.returncode == 130
+    study = wait_for_trials(study_file, 2)
+    assert {t.state.name for t in study.trials} == {"COMPLETE"}
+
+
+def test_a_verification_that_is_interrupted_goes_on(nasopt, study_file):
+    study_file.write_text(study_file.read_text().replace("race_seeds = 4", "race_seeds = 3000"))
+    assert nasopt("search", study_file, "--trials", "3")[0] == 0
+
+    def n_raced():
+        study = wait_for_trials(study_file, 3)
+        return sum(len(v) for k, v in study.user_attrs.items() if k.startswith("nasopt:race:"))
+
+    with start_command("verify", study_file) as process:
+        while not n_raced():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "interrupted; nothing completed is lost" in err
+    before = n_raced()
+    with start_command("verify", study_file) as process:
+        while n_raced() == before:
+            assert process.poll() is None
+            time.sleep(0.1)
+
+
+def test_ctrl_c_ends_the_wait_for_what_is_no_ray_cluster(study_file):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with start(study_file, "--ray", address) as process:
+            server.accept()[0].close()
+            time.sleep(3)  # nothing else tells when Ray has begun to try
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+    assert process.returncode == -signal.SIGINT
+    with start(study_file, "--trials", "1") as process:  # the study is free
+        process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
 def test_killed_a_search_goes_on_with_the_trial_in_flight(nasopt, study_file):

@@ -1,5 +1,6 @@
 """The search on a table: real Optuna, real SQLite, no training."""
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -9,10 +10,11 @@ from contextlib import closing
 from dataclasses import asdict, replace
 
 import numpy as np
+import optuna
 import pytest
 
 from nasopt.candidates import CandidateTable, pareto_front
-from nasopt.errors import DataError, SearchStoppedError
+from nasopt.errors import DataError, SearchStoppedError, StudyError, WorkerLostError
 from nasopt.records import SeedResult, Verification
 from nasopt.search.archive import open_connection, read_trials
 from nasopt.search.driver import Limits, SearchDriver
@@ -228,19 +230,54 @@ def test_ten_failures_in_a_row_stop_the_search_with_the_reason(plan, database):
     assert {t.state.name for t in study.trials} == {"FAIL"}
 
 
-def test_a_worker_without_data_stops_the_search_and_fails_no_trial(plan, database):
-    def no_data(candidate, seed, rule):
-        raise DataError("there are no images here")
+@pytest.mark.parametrize(
+    "error", [DataError("there are no images here"), WorkerLostError("the cluster is gone")]
+)
+def test_what_is_no_networks_fault_stops_the_search_and_fails_no_trial(plan, database, error):
+    def fail(candidate, seed, rule):
+        raise error
 
-    with pytest.raises(
-        SearchStoppedError, match="a worker cannot train: there are no images here"
-    ):
-        run(plan, database, 20, no_data)
+    with pytest.raises(SearchStoppedError, match=f"a worker cannot train: {error}"):
+        run(plan, database, 20, fail)
     study = open_study(plan, database, create=False)
     assert {trial.state.name for trial in study.get_trials()} == {"RUNNING"}
     again, _, _ = run(plan, database, 20)
     whole, _, _ = run(plan, database.with_name("whole.db"), 20)
     assert table_of(again, plan.space) == table_of(whole, plan.space)
+
+
+def search_while(change, plan, database):
+    """Searches ten trials, then changes the file from elsewhere as the search goes on."""
+    changed = []
+
+    def on_progress(progress):
+        if progress.n_trials >= 10 and not changed:
+            changed.append(change(optuna.load_study(study_name="table", storage=url)))
+
+    url = storage_url(database)
+    return run(plan, database, 50, on_progress=on_progress)
+
+
+def test_a_study_that_is_deleted_while_it_is_searched_is_not_written_on(plan, database):
+    def delete(study):
+        optuna.delete_study(study_name=study.study_name, storage=study._storage)
+
+    with pytest.raises(StudyError, match="deleted the study .* run the same command again"):
+        search_while(delete, plan, database)
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT count(*) FROM trials").fetchone() == (0,)
+    study, _, _ = run(plan, database, 5)
+    assert [trial.number for trial in study.trials] == [0, 1, 2, 3, 4]
+
+
+def test_trials_added_while_a_study_is_searched_get_numbers_of_their_own(plan, database):
+    params = plan.space.to_params(plan.space.sample(np.random.default_rng(0)))
+    with pytest.raises(StudyError, match="added trials .* takes them in"):
+        search_while(lambda study: study.enqueue_trial(params), plan, database)
+    study, _, _ = run(plan, database, 30)
+    assert [trial.number for trial in study.trials] == list(range(30))
+    added = next(t for t in study.trials if t.system_attrs.get("fixed_params") == params)
+    assert (added.params, added.state.name) == (params, "COMPLETE")
 
 
 def test_an_interrupted_search_finishes_what_runs_and_goes_on_later(plan, database):

@@ -1,5 +1,6 @@
 """The study's file: who may drive it, what is refused, and what goes wrong with a disk."""
 
+import gc
 import json
 import os
 import shutil
@@ -105,6 +106,41 @@ def test_a_second_driver_is_told_who_holds_the_study(plan, database):
     with driver_lock(database):
         pass
     del study
+
+
+def test_a_study_is_driven_once_whatever_links_lead_to_it(plan, database, tmp_path):
+    run(plan, database, 1)
+    link = tmp_path / "link.db"
+    link.symlink_to(database)
+    with driver_lock(link), pytest.raises(StudyLockedError), driver_lock(database):
+        pass
+
+
+def test_who_only_reads_makes_no_tables(plan, database):
+    run(plan, database, 1)
+    begun = database.with_name("begun.db")
+    with closing(sqlite3.connect(begun)) as connection:
+        connection.execute("CREATE TABLE studies (study_id)")
+    before = begun.read_bytes()
+    with pytest.raises(StudyError, match="was only begun; run 'nasopt search STUDY'"):
+        open_study(plan, begun, create=False)
+    assert begun.read_bytes() == before
+    # The last thing that Optuna writes is missing.
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("DELETE FROM alembic_version")
+    with pytest.raises(StudyError, match="was only begun"):
+        open_study(plan, database, create=False)
+    assert len(open_study(plan, database, create=True).trials) == 1
+
+
+def test_settings_may_change_until_something_is_tried(plan, database):
+    changed = replace(plan, identity={"seed": 8})
+    open_study(plan, database, create=True)
+    with pytest.raises(StudyError, match="other settings"):
+        open_study(changed, database, create=False)
+    run(changed, database, 1)
+    with pytest.raises(StudyError, match=r"other settings \(seed was 8, is 7\)"):
+        open_study(plan, database, create=True)
 
 
 def test_a_study_with_other_settings_is_refused(plan, database):
@@ -259,6 +295,7 @@ def test_a_folder_without_write_access_says_so(plan, unprivileged):
 
     with drop_rights(), pytest.raises(StudyError, match=r"not writable|cannot write in"):
         drive()
+    gc.collect()  # a connection that was opened without rights would share them with those after it
     study, _, _ = run(plan, folder / "study.db", 3)
     assert len(study.trials) == 3
 
@@ -272,8 +309,25 @@ def test_a_damaged_database_is_named(plan, database):
     database.write_bytes(bytes(content))
     for suffix in ("-wal", "-shm"):
         database.with_name(database.name + suffix).unlink(missing_ok=True)
-    with pytest.raises(StudyError, match="damaged or not a study"):
+    with pytest.raises(StudyError, match=r"is damaged|damaged or not a study"):
         open_study(plan, database, create=True)
+
+
+def test_a_disk_that_cannot_be_read_is_no_damaged_database(database, monkeypatch):
+    def fail():
+        with database_errors(database):
+            raise sqlite3.OperationalError("disk I/O error")
+
+    database.parent.mkdir()
+    with pytest.raises(
+        StudyError,
+        match="could not be read or written, or the database is damaged .* look at both",
+    ):
+        fail()
+    full = shutil.disk_usage(database.parent)._replace(free=0)
+    monkeypatch.setattr("nasopt.search.storage.disk_usage", lambda _folder: full)
+    with pytest.raises(StudyError, match="the disk is full .*; free some space"):
+        fail()
 
 
 def test_a_full_disk_stops_the_search_and_loses_nothing(plan, database):

@@ -1,6 +1,7 @@
 """The options that commands share, and where they print."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +33,10 @@ def _check_database(database: Path | None) -> Path | None:
     Raises:
         SettingsError: if it is no name of a file.
     """
+    if re.match(r"[a-z][a-z0-9+]+:/", str(database)):  # not shown: it may hold a password
+        raise SettingsError(
+            "--database wants the path of an SQLite file, not a URL; give for example runs/own/study.db"
+        )
     if database is not None and (not database.name or database.is_dir()):
         raise SettingsError(
             f"--database wants a file, not the folder '{database}'; give the path of the SQLite file, or leave it out"
@@ -60,7 +65,7 @@ Ray = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="Train on a Ray cluster: HOST:PORT, or 'auto' for the one that this machine is in.",
+        help="Train on a Ray cluster: HOST:PORT as 'ray start --head' prints it, or 'auto' for the one that this machine is in.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -137,9 +137,10 @@ def _stop_on_signal() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        err.print(
-            "stopping after the running trials; once more to stop now (they run again next time)"
-        )
+        with suppress(OSError, SystemExit):  # of a pipe that the same Ctrl-C has closed
+            err.print(
+                "stopping after the running trials; once more to stop now (they run again next time)"
+            )
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

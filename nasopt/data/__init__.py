@@ -3,7 +3,7 @@
 import hashlib
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -46,9 +46,13 @@ _LOCK = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """Where data come from: Fashion-MNIST (``path`` may name its folder), or an ``.npz`` at ``path``."""
+    """Where data come from: Fashion-MNIST (``path`` may name its folder), or an ``.npz`` at ``path``.
+
+    ``digest`` is what the ``.npz`` has to hold, as a hash of its bytes; None accepts any content.
+    """
 
     path: Path | None = None
+    digest: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "DataSource":
@@ -65,13 +69,19 @@ class DataSource:
                 raise DataError(
                     f"there is no folder {folder}, which {DATA_VARIABLE} names; correct it, or unset it"
                 )
-            return cls(Path(folder)) if folder else cls()
+            return cls(Path(folder).resolve()) if folder else cls()
         path = Path(text)
         if text and (path.suffix == ".npz" or path.is_dir()):
             return cls(path)
         raise DataError(
             f"unknown data source {text!r}; give {FASHION_MNIST!r}, a folder with Fashion-MNIST's files, or an .npz file"
         )
+
+    def pinned(self) -> "DataSource":
+        """The source with the content that it has now, wherever it will be read; as it is where there is no file to read."""
+        if not self.is_npz or self.path is None or not self.path.is_file():
+            return self
+        return replace(self, digest=_digest(self.path))
 
     @property
     def is_npz(self) -> bool:
@@ -93,7 +103,7 @@ class DataSource:
         """A name that changes with the content and the file's name, but not with the place, of the data."""
         if self.is_npz and self.path is not None:
             load_train_val(self)  # so that a file that is missing or broken is reported as such
-            return f"{self.path.name} {hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]}"
+            return f"{self.path.name} {self.digest or _digest(self.path)}"
         return FASHION_MNIST
 
     def __str__(self) -> str:
@@ -130,6 +140,10 @@ def load_test(source: DataSource) -> Test:
     return _loaded(source)[1]
 
 
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
 def _loaded(source: DataSource) -> tuple[TrainVal, Test]:
     with _LOCK:  # or every thread would load them
         return _load(source)
@@ -139,6 +153,11 @@ def _loaded(source: DataSource) -> tuple[TrainVal, Test]:
 def _load(source: DataSource) -> tuple[TrainVal, Test]:
     if source.is_npz and source.path is not None:
         train, test = read_npz(source.path)
+        if source.digest is not None and _digest(source.path) != source.digest:
+            raise DataError(
+                f"{source.path} holds other data here than where the study is driven, or has changed since; bring the same "
+                "file to all machines, and give new data a study of their own"
+            )
     else:
         from nasopt.data.fashion_mnist import read_fashion_mnist
 

@@ -21,6 +21,7 @@ from optuna.distributions import (
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from nasopt.errors import StudyError
 from nasopt.search.storage import BUSY_TIMEOUT_S, PRAGMAS
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S.%f"  # as SQLAlchemy writes it for SQLite
@@ -79,6 +80,7 @@ class ArchivedStorage(InMemoryStorage):
         super().__init__()
         self._connection = open_connection(database)
         self._row_ids: dict[int, int] = {}  # from a trial's id in memory to that in the file
+        self._last_row_id = 0
         self._new_attrs: dict[str, Any] = {}  # of the study, set since a trial was written
 
     def load(self, study: optuna.Study) -> int:
@@ -93,6 +95,7 @@ class ArchivedStorage(InMemoryStorage):
             # Not create_new_trial(study_id, trial): it makes a deep copy, half of the time of loading.
             trial_id = self.create_new_trial(study_id)
             self._row_ids[trial_id] = trial._trial_id
+            self._last_row_id = max(self._last_row_id, trial._trial_id)
             trial.number, trial._trial_id = self.get_trial(trial_id).number, trial_id
             self._set_trial(trial_id, trial)
         return study_id
@@ -106,11 +109,16 @@ class ArchivedStorage(InMemoryStorage):
         self._new_attrs[key] = value
 
     def write(self, trial_id: int) -> None:
-        """Writes the trial as it stands, and what was noted of the study since the last one, in one transaction."""
+        """Writes the trial as it stands, and what was noted of the study since the last one, in one transaction.
+
+        Raises:
+            StudyError: if another program has deleted the study, or taken the number of a new trial for one of its own.
+        """
         trial = self.get_trial(trial_id)
         row_id = self._row_ids.get(trial_id)
         with self._connection as db:
             db.execute("BEGIN IMMEDIATE")
+            self._check_untouched(is_new=row_id is None)
             row = (trial.state.name, _text(trial.datetime_start), _text(trial.datetime_complete))
             if row_id is None:
                 inserted = db.execute(
@@ -131,7 +139,20 @@ class ArchivedStorage(InMemoryStorage):
                 [(self._file_study_id, k, json.dumps(v)) for k, v in self._new_attrs.items()],
             )
         self._row_ids[trial_id] = row_id
+        self._last_row_id = max(self._last_row_id, row_id)
         self._new_attrs.clear()
+
+    def _check_untouched(self, *, is_new: bool) -> None:
+        query = "SELECT 1 FROM studies WHERE study_id = ?"
+        if self._connection.execute(query, (self._file_study_id,)).fetchone() is None:
+            raise StudyError(
+                "another program has deleted the study while it was being searched; run the same command again to begin anew"
+            )
+        (last,) = self._connection.execute("SELECT MAX(trial_id) FROM trials").fetchone()
+        if is_new and (last or 0) > self._last_row_id:
+            raise StudyError(
+                "another program has added trials while the study was being searched; run the same command again, which takes them in"
+            )
 
     def set_trial_state_values(
         self,

@@ -12,7 +12,13 @@ import optuna
 from optuna.trial import TrialState
 
 from nasopt.candidates import CandidateTable, shortfall
-from nasopt.errors import DataError, EngineError, GenomeError, SearchStoppedError
+from nasopt.errors import (
+    DataError,
+    EngineError,
+    GenomeError,
+    SearchStoppedError,
+    WorkerLostError,
+)
 from nasopt.records import (
     TO_THE_END,
     Candidate,
@@ -305,7 +311,7 @@ class SearchDriver:
             for run in runs:
                 self._settle(run, future.result())
             return
-        if isinstance(error, DataError | EngineError | ImportError):
+        if isinstance(error, DataError | EngineError | ImportError | WorkerLostError):
             # No candidate's fault, and no part of the study: its trials stay open, and are taken up again.
             raise SearchStoppedError(
                 f"a worker cannot train: {_reason(error)}; mend the cause and run the same command again, the study "

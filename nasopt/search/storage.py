@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import disk_usage
+from typing import Any
 from urllib.parse import quote
 
 import filelock
@@ -23,6 +25,38 @@ BUSY_TIMEOUT_S = 60
 STUDIES = "studies"
 # Readers read while the driver writes, and a commit waits for no disk; a killed process loses nothing.
 PRAGMAS = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL")
+SMALL_FILES = 1_000_000  # bytes
+
+_NOT_WRITABLE = "the database or its folder is not writable ({}); mend the permissions or choose another file with --database"
+_DAMAGED = "the database is damaged or not a study ({}); restore a copy or choose another file with --database"
+# By what SQLite says, the first that fits.
+ADVICE = (
+    ("readonly", _NOT_WRITABLE),
+    ("unable to open", _NOT_WRITABLE),
+    (
+        "full",
+        "the disk is full ({}); free some space and run the same command again, what was completed is kept",
+    ),
+    (
+        "locked",
+        f"another program kept the database locked for {BUSY_TIMEOUT_S} s ({{}}); close it and run the same command again, what was completed is kept",
+    ),
+    (
+        "not a database",
+        "it is not an SQLite database ({}); choose another file with --database",
+    ),
+    (
+        "disk I/O",
+        "the disk could not be read or written, or the database is damaged ({}); look at both and at the permissions, and run the same command again, with a copy if need be",
+    ),
+    ("malformed", _DAMAGED),
+    ("no such table", _DAMAGED),
+    ("no such column", _DAMAGED),
+    (
+        "",
+        "the database failed ({}); run the same command again, or choose another file with --database",
+    ),
+)
 
 
 def storage_url(path: Path) -> str:
@@ -37,7 +71,7 @@ def database_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error) as error:
-        raise StudyError(f"{path}: {_advice(_root_cause(error))}") from error
+        raise StudyError(f"{path}: {_advice(_root_cause(error), path.parent)}") from error
 
 
 def open_storage(path: Path, *, create: bool) -> RDBStorage:
@@ -64,8 +98,14 @@ def open_storage(path: Path, *, create: bool) -> RDBStorage:
             raise StudyError(
                 f"{path} is the database of another program (it has the table {min(tables)!r}); choose another file with --database"
             )
+        if not create and not _is_whole(path, tables):
+            # Optuna would go on making tables here, and get in the way of the driver that makes them.
+            raise StudyError(
+                f"the study in {path} was only begun; run 'nasopt search STUDY' with this study file first"
+            )
+        options = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
         try:
-            storage = RDBStorage(storage_url(path), {"connect_args": {"timeout": BUSY_TIMEOUT_S}})
+            storage = RDBStorage(storage_url(path), options, skip_table_creation=not create)
         except RuntimeError as error:  # Optuna's own table version differs
             raise StudyError(
                 f"{path} was written by another version of Optuna than {optuna.__version__} ({error}); "
@@ -79,9 +119,19 @@ def _tables(path: Path) -> set[str]:
     """The tables in the SQLite file; opening it as a storage would make Optuna's. None where there is no file yet."""
     if not path.exists():
         return set()
+    query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    return {name for (name,) in _query(path, query)}
+
+
+def _is_whole(path: Path, tables: set[str]) -> bool:
+    """Whether Optuna has made all of its tables: the version of their layout is what it writes last."""
+    version = "alembic_version"
+    return version in tables and bool(_query(path, f"SELECT 1 FROM {version}"))
+
+
+def _query(path: Path, query: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
-        return {name for (name,) in connection.execute(query)}
+        return connection.execute(query).fetchall()
 
 
 def _make_folder(folder: Path) -> None:
@@ -108,18 +158,11 @@ def _root_cause(error: BaseException) -> str:
     return str(error)
 
 
-def _advice(cause: str) -> str:
-    if "readonly" in cause or "unable to open" in cause:
-        return f"the database or its folder is not writable ({cause}); mend the permissions or choose another file with --database"
-    if "full" in cause:
-        return f"the disk is full ({cause}); free some space and run the same command again, what was completed is kept"
-    if "locked" in cause:
-        return f"another program kept the database locked for {BUSY_TIMEOUT_S} s ({cause}); close it and run the same command again, what was completed is kept"
-    if "not a database" in cause:
-        return f"it is not an SQLite database ({cause}); choose another file with --database"
-    if any(sign in cause for sign in ("malformed", "disk I/O", "no such table", "no such column")):
-        return f"the database is damaged or not a study ({cause}); restore a copy or choose another file with --database"
-    return f"the database failed ({cause}); run the same command again, or choose another file with --database"
+def _advice(cause: str, folder: Path) -> str:
+    # Where there is no room for its small files, SQLite fails to read.
+    if "disk I/O" in cause and disk_usage(folder).free < SMALL_FILES:
+        cause += ", the disk is full"
+    return next(text for sign, text in ADVICE if sign in cause).format(cause)
 
 
 @contextmanager
@@ -130,6 +173,7 @@ def driver_lock(database: Path) -> Iterator[None]:
         StudyError: if the folder cannot be written.
         StudyLockedError: if another process holds it, saying which and how to take over.
     """
+    database = database.resolve()  # one lock, whatever links lead there
     _make_folder(database.parent)
     lock = filelock.FileLock(database.with_name(database.name + ".lock"))
     holder = database.with_name(database.name + ".driver.json")

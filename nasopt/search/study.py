@@ -121,7 +121,9 @@ def _check_identity(
     changed = [
         key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)
     ]
-    if changed:
+    if changed and create and not study.get_trials(deepcopy=False):
+        study.set_user_attr(IDENTITY_KEY, now)  # nothing was trained by the earlier settings
+    elif changed:
         details = "; ".join(_describe_change(k, before.get(k), now.get(k)) for k in changed)
         raise StudyError(
             f"{database} belongs to a study with other settings ({details}); "

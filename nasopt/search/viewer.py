@@ -6,12 +6,13 @@ and with them a page of 10,000 trials is 57 MB. And the page gets a large study 
 and grows with every poll.
 """
 
+import json
 import threading
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from contextlib import closing
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import SupportsIndex, overload
+from typing import TYPE_CHECKING, SupportsIndex, overload
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from optuna.artifacts import FileSystemArtifactStore
@@ -24,8 +25,14 @@ from nasopt.search.archive import open_connection, read_trials
 from nasopt.search.extras import artifact_folder
 from nasopt.search.storage import BUSY_TIMEOUT_S, database_errors, storage_url
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 MAX_FULL_TRIALS = 3000
 FIRST_ANSWER = 500  # trials; each takes Chromium and the server about a millisecond
+REFUSAL = (
+    "nasopt's dashboard writes notes and artifacts only: a search may be working on the study"
+)
 KEPT_PARAMS = ("depth", "final_activation", "lr", "lr_decay")
 DROPPED_ATTRS = ("curve", "stop_below")
 
@@ -116,6 +123,20 @@ def _lighten(trial: FrozenTrial) -> FrozenTrial:
     )
 
 
+def _guarded(app: "WSGIApplication") -> "WSGIApplication":
+    """``app`` that reads, and writes notes and artifacts, but lets nobody delete, rename or tell what a driver may be working on."""
+
+    def guarded(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        may_write = path.endswith("/note") or path.startswith("/api/artifacts/")
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD") or may_write:
+            return app(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "application/json")])
+        return [json.dumps({"reason": REFUSAL}).encode()]
+
+    return guarded
+
+
 class _ThreadedServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
@@ -141,7 +162,7 @@ def make_dashboard(database: Path, host: str, port: int) -> WSGIServer:
         raise StudyError(
             f"cannot make the folder {folder} ({error.strerror}); mend the permissions of {database.parent}"
         ) from error
-    app = wsgi(storage, artifact_store=FileSystemArtifactStore(folder))
+    app = _guarded(wsgi(storage, artifact_store=FileSystemArtifactStore(folder)))
     try:
         return make_server(
             host, port, app, server_class=_ThreadedServer, handler_class=_QuietHandler

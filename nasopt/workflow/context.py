@@ -112,7 +112,7 @@ def open_context(
         text = str(study_file.parent / text)  # relative to the study file
     if text and text != FASHION_MNIST and Path(text).exists():
         text = str(Path(text).resolve())  # workers may live in another folder
-    source = DataSource.parse(text)
+    source = DataSource.parse(text).pinned()  # workers may be elsewhere
     database = database or _usual_database(study_file, settings)
     try:
         plan = settings.plan(source)
