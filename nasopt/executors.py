@@ -15,6 +15,8 @@ from nasopt.errors import WorkerDiedError
 P = ParamSpec("P")
 T = TypeVar("T")
 
+THREAD_NAME = "nasopt-worker"  # that of a thread which trains begins so
+
 
 class IsolatedProcesses(Executor):
     """An executor of ``n_workers`` processes, each in a pool of its own.
@@ -26,7 +28,7 @@ class IsolatedProcesses(Executor):
 
     def __init__(self, n_workers: int) -> None:
         # A thread stands for each process, and waits for its results.
-        self._threads = ThreadPoolExecutor(n_workers, thread_name_prefix="nasopt-worker")
+        self._threads = ThreadPoolExecutor(n_workers, thread_name_prefix="nasopt-process")
         self._pools: dict[int, ProcessPoolExecutor] = {}
         self._lock = threading.Lock()
         self._is_ending = False
@@ -80,7 +82,7 @@ class IsolatedProcesses(Executor):
 def make_executor(n_workers: int, *, in_threads: bool) -> Executor:
     """An executor of ``n_workers`` threads, for work that releases the GIL, or else processes."""
     if in_threads:
-        return ThreadPoolExecutor(n_workers, thread_name_prefix="nasopt-worker")
+        return ThreadPoolExecutor(n_workers, thread_name_prefix=THREAD_NAME)
     return IsolatedProcesses(n_workers)
 
 

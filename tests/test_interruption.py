@@ -132,6 +132,27 @@ def test_ctrl_c_ends_the_wait_for_what_is_no_ray_cluster(study_file):
     assert process.returncode == 0
 
 
+def test_an_error_does_not_wait_for_what_is_still_trained():
+    program = """
+import sys, time
+from nasopt import cli
+from nasopt.errors import StudyError
+from nasopt.executors import make_executor
+
+def fail(*_, **__):
+    executor = make_executor(2, in_threads=True)
+    executor.submit(time.sleep, 600)
+    executor.shutdown(wait=False, cancel_futures=True)
+    raise StudyError("it is over")
+
+cli.app = fail
+cli.main()
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: it is over\n")
+
+
 def test_killed_a_search_goes_on_with_the_trial_in_flight(nasopt, study_file):
     train_all_to_the_end(study_file)
     with start(study_file) as process:

@@ -3,6 +3,8 @@
 import functools
 import os
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Annotated, NoReturn, ParamSpec
@@ -13,9 +15,11 @@ from nasopt import __version__
 from nasopt.cli import model_commands, network_commands, result_commands, study_commands
 from nasopt.cli.options import BAD_INPUT, INTERRUPTED, err, out
 from nasopt.errors import NasoptError
+from nasopt.executors import THREAD_NAME
 
 P = ParamSpec("P")
 
+PATIENCE_S = 2.0  # with what ends by itself
 RESUMABLE = ("search", "verify", "floor")
 
 
@@ -79,7 +83,9 @@ def main() -> None:
     except NasoptError as error:
         code = _fail(error, str(error), debug=debug)
     except _InterruptedError as error:
-        _leave_at_once(str(error))
+        kept = "; nothing completed is lost, run the same command to go on"
+        err.print(f"interrupted{kept if str(error) in RESUMABLE else ''}")
+        _leave_at_once(INTERRUPTED)
     except OSError as error:
         reason = error.strerror or str(error)
         where = "" if error.filename is None else f"{error.filename}: "
@@ -93,16 +99,25 @@ def main() -> None:
         else:
             message = f"a bug in nasopt: {error!r}; run again with --debug and report it"
             code = _fail(error, message, debug=debug)
+    if code == BAD_INPUT and _is_training():
+        _leave_at_once(code)
     sys.exit(code or 0)
 
 
-def _leave_at_once(command: str) -> NoReturn:
-    """Ends the process, whose threads may be in the middle of a training, which an ordinary exit would wait for."""
-    kept = "; nothing completed is lost, run the same command to go on"
-    err.print(f"interrupted{kept if command in RESUMABLE else ''}")
+def _is_training() -> bool:
+    """Whether threads are in the middle of a training, though their executor has been told to end."""
+    workers = [t for t in threading.enumerate() if t.name.startswith(THREAD_NAME)]
+    deadline = time.monotonic() + PATIENCE_S
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+    return any(worker.is_alive() for worker in workers)
+
+
+def _leave_at_once(code: int) -> NoReturn:
+    """Ends the process; an ordinary exit would wait for what its threads are training."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(INTERRUPTED)
+    os._exit(code)
 
 
 def _fail(error: Exception, message: str, *, debug: bool) -> int:
