@@ -129,3 +129,31 @@ def test_of_normal_noise_hardly_any_network_at_the_bar_is_accepted():
     rule = replace(RULE, min_pass_rate=0.01)  # so that only the bound of the mean keeps any out
     n_accepted = sum(rule.judge(rng.normal(0.75, 0.01, 16)) == "accepted" for _ in range(1000))
     assert 0 < n_accepted <= binom.ppf(0.999, 1000, rule.level)
+
+
+def test_the_chance_of_a_race_is_what_its_seeds_predict():
+    rng = np.random.default_rng(0)
+    rule = RaceRule(0.75, n_seeds=16)
+    for n, mean, spread in ((4, 0.755, 0.004), (8, 0.757, 0.004), (8, 0.7535, 0.003)):
+        seen = mean + spread * np.linspace(-1, 1, n)  # all above the bar: the mean alone decides
+        deviation = seen.std(ddof=1)
+        wanted = 0.75 - t.ppf(rule.level, 15) * deviation / 4
+        true_sd = deviation * np.sqrt((n - 1) / rng.chisquare(n - 1, 200_000))
+        true_mean = rng.normal(seen.mean(), true_sd / np.sqrt(n))
+        others = rng.normal(true_mean, true_sd / np.sqrt(16 - n))  # their mean
+        won = (n * seen.mean() + (16 - n) * others) / 16 > wanted
+        assert rule.chance(seen) == pytest.approx(won.mean(), abs=0.01)
+
+
+def test_the_chance_that_enough_seeds_pass_is_what_they_predict():
+    seen = np.array([0.9] * 6 + [0.7] * 2)  # at 0.75 the mean is no question
+    share = np.random.default_rng(0).beta(6 + 1, 2 + 1, 200_000)
+    n_more = np.random.default_rng(1).binomial(8, share)
+    rule = RaceRule(0.75, n_seeds=16)
+    assert rule.chance(seen) == pytest.approx((6 + n_more >= 13).mean(), abs=0.01)
+
+
+def test_a_seed_at_the_bar_is_not_above_it():
+    rule = RaceRule(0.75, n_seeds=4, min_pass_rate=1.0)
+    assert rule.judge([0.80, 0.81, 0.82, 0.83]) == "accepted"
+    assert rule.judge([0.75, 0.81, 0.82, 0.83]) != "accepted"

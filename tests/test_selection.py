@@ -69,6 +69,21 @@ def test_seeds_after_the_one_that_decides_do_not_count_whoever_trained_them():
     assert not rule.passes(many)
 
 
+def test_a_seed_at_the_bar_has_failed_on_test():
+    network = summarize_candidates(RECORDS)[2]
+    rule = replace(RULE, n_seeds=2, min_pass_rate=1.0)
+    at_the_bar = verification(network, 0.75, 0.9)
+    assert rule.is_decided(at_the_bar)
+    assert not rule.passes(at_the_bar)
+    assert len(rule.counted(at_the_bar).seeds) == 1
+    assert rule.passes(verification(network, 0.7501, 0.9))
+
+
+def test_under_is_at_most():
+    sizes = [s.n_params for s in list_candidates(RECORDS, replace(RULE, under=1100))]
+    assert max(sizes) == 1100
+
+
 def test_a_share_that_is_just_met_is_met_whatever_rounding_makes_of_it():
     rule = replace(RULE, n_seeds=25, min_pass_rate=0.56)
     assert 0.56 * 25 > 14

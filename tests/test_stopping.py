@@ -137,6 +137,29 @@ def test_a_search_stops_the_hopeless_and_loses_little(searched, table):
     assert {r.state for r in controls} == {"complete"}
 
 
+def test_a_rule_to_reach_an_accuracy_judges_each_curve_by_the_others():
+    rng = np.random.default_rng(3)
+    errors = 0.25 * np.exp(np.cumsum(rng.normal(0.2, 0.1, (40, 3)), axis=1)[:, ::-1])
+    curves = TeachingCurves([trained(i, 1000, tuple(1 - e)) for i, e in enumerate(errors)])
+    logs = np.log(errors[:, -1:] / errors)
+    lowest = []
+    for i in range(40):
+        others = np.delete(logs, i, axis=0)
+        spread = others.std(axis=0)[:-1]
+        lowest.append(np.min((logs[i] - others.mean(axis=0))[:-1] / spread))
+    n_below = int(0.1 * 41)
+    least = np.exp(logs.mean(axis=0) + min(0, sorted(lowest)[n_below - 1]) * logs.std(axis=0))
+    rule = curves.rule_to_reach(0.75, 0.9)
+    assert rule.minimum == pytest.approx(tuple(1 - 0.25 / least[:-1]))
+
+
+def test_what_a_stopped_training_would_have_come_to_is_the_middling_case():
+    rules = learn_stop_rules([halving(i, 0.7 + 0.001 * i) for i in range(30)], 0.95)
+    assert rules.expected((0.4,)) == pytest.approx(1 - 0.6 / 2)
+    assert rules.expected((0.4, 0.7)) == pytest.approx(1 - 0.3 * 2 / 3)
+    assert learn_stop_rules([], 0.95).expected((0.4,)) == 0.4
+
+
 def test_what_was_lost_is_told_by_the_controls():
     rule = StopRule((0.5,))
     records = [
