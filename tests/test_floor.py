@@ -97,6 +97,18 @@ def test_wherever_it_was_killed_it_goes_on_and_comes_to_the_same(tmp_path, evalu
         assert sorted(path.read_text().splitlines()) == sorted(text.splitlines())
 
 
+def test_races_share_the_error_in_the_order_of_size(tmp_path, evaluator, monkeypatch):
+    places = []
+
+    def note(start, rule, *_args):
+        places.append((start.number, rule.position, rule.n_candidates))
+        return start
+
+    monkeypatch.setattr("nasopt.floor.run_race", note)
+    run(tmp_path / "floor.jsonl", evaluator)
+    assert places == [(1, 1, 2), (2, 2, 2)]
+
+
 def test_limits_and_rule_are_those_it_was_begun_with(tmp_path):
     path = tmp_path / "floor.jsonl"
     assert read_limits(path) is None

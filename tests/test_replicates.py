@@ -5,13 +5,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from nasopt.candidates import CandidateTable, front_of, pareto_front, summarize_candidates
 from nasopt.records import trial_seed
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.ledger import n_known_to
 from nasopt.search.progress import summarize
-from nasopt.search.replicates import MAX_RUNS, choose_replicate, is_replicate_turn
+from nasopt.search.replicates import (
+    MAX_RUNS,
+    MIN_CHANCE,
+    MIN_RUNS,
+    choose_replicate,
+    is_replicate_turn,
+)
 from nasopt.search.study import open_study, read_records, working_copy
 from tests.conftest import make_record
 
@@ -59,6 +66,31 @@ def test_a_single_good_training_is_not_enough_and_six_are():
     assert choose_replicate(table_of((1000, *[0.75] * MAX_RUNS)), [], BAR, MARGIN) is None
     under_way = [lucky.summaries[0].candidate] * (MAX_RUNS - 1)
     assert choose_replicate(lucky, under_way, BAR, MARGIN) is None
+
+
+def test_the_most_promising_by_trainings_known_and_on_the_way_is_chosen():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        sizes = rng.choice(np.arange(900, 1100), 8, replace=False)
+        seeds = [rng.normal(0.752, 0.01, rng.integers(1, 4)) for _ in sizes]
+        table = table_of(*[(int(n), *map(float, a)) for n, a in zip(sizes, seeds, strict=True)])
+        pending = [table.summaries[i].candidate for i in rng.integers(0, 8, 4)]
+        sure = [
+            s.n_params
+            for s in table.summaries
+            if s.n_runs >= MIN_RUNS and s.shortfall(BAR, MARGIN) <= 0
+        ]
+        cap = min(sure, default=2 * max(sizes))
+
+        def promise(s, cap=cap, pending=pending):
+            chance = norm.cdf((s.val_accuracy - BAR) / MARGIN * np.sqrt(s.n_runs))
+            n = s.n_runs + pending.count(s.candidate)
+            is_open = chance >= MIN_CHANCE and s.n_params < cap and n < MAX_RUNS
+            return chance * np.log(cap / s.n_params) * s.n_runs / n if is_open else 0.0
+
+        best = max(table.summaries, key=promise)
+        chosen = choose_replicate(table, pending, BAR, MARGIN)
+        assert chosen == (best.candidate if promise(best) else None)
 
 
 def test_trainings_that_fail_count_as_trainings():

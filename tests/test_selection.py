@@ -1,5 +1,4 @@
 import json
-import math
 import re
 from dataclasses import replace
 
@@ -7,7 +6,6 @@ import pytest
 
 from nasopt.candidates import summarize_candidates
 from nasopt.errors import SettingsError
-from nasopt.explanation import find_knee
 from nasopt.records import Race, SeedResult, Verification
 from nasopt.selection import (
     SelectionRule,
@@ -159,6 +157,16 @@ def test_the_extremes_are_explained_too():
     assert "No smaller network was trained to the end." in selection.reasons
     assert "with 95% confidence at least 37% of all seeds)" in "".join(selection.reasons)
     assert "No larger network tried was more accurate in validation." in selection.reasons
+
+
+def test_what_the_next_hundred_parameters_buy_is_told_of_what_lies_within_them():
+    sizes = ((1000, 0.77), (1050, 0.78), (1090, 0.79), (1300, 0.80))
+    records = [make_record(i, n, a) for i, (n, a) in enumerate(sizes)]
+    selection = select_network(
+        records, RULE, lambda s, _: raced(s, *GOOD), lambda s: verification(s, 0.8, 0.8, 0.8)
+    )
+    assert "90 more parameters would have bought 2.00 points" in "".join(selection.reasons)
+    assert "one tried has 1,300 parameters and 80.00%" in "".join(selection.reasons)
 
 
 def test_what_more_parameters_buy_is_told_though_a_smaller_lucky_one_dominates():
@@ -321,21 +329,6 @@ def test_a_verification_is_decided_once_the_rest_cannot_change_it():
     assert not lenient.may_still_pass(verification(record, 0.7, 0.7, 0.7))
     assert lenient.passes(verification(record, 0.74, 0.74, 0.8, 0.8))
     assert not lenient.passes(verification(record, 0.1, 0.74, 0.8, 0.8))  # the mean is below
-
-
-def test_the_knee_is_where_the_front_bends():
-    front = summarize_candidates(
-        [make_record(i, n, a) for i, (n, a) in enumerate([(800, 0.3), (1000, 0.75), (3000, 0.8)])]
-    )
-    assert find_knee(front).n_params == 1000
-    assert find_knee(front[:2]) is None
-
-
-@pytest.mark.parametrize("accuracy", [0.31, 0.3 + 0.5 * math.log(1.25) / math.log(3.75)])
-def test_a_front_that_does_not_bend_upwards_has_no_knee(accuracy):
-    points = [(800, 0.3), (1000, accuracy), (3000, 0.8)]
-    front = summarize_candidates([make_record(i, n, a) for i, (n, a) in enumerate(points)])
-    assert find_knee(front) is None
 
 
 def test_other_rules_walk_in_another_order():
