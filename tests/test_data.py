@@ -272,8 +272,8 @@ def test_axes_and_types_of_own_images(tmp_path, shape, expected, dtype):
         ({"y_test": None}, r"lacks y_test; save it with numpy.savez"),
         ({"x_train": np.zeros((60, 4), np.uint8)}, r"x_train has shape \(60, 4\); expected"),
         (
-            {"x_train": np.full((60, 8, 9, 3), 300)},
-            r"x_train holds whole numbers from 300 to 300; scale",
+            {"x_train": np.full((60, 8, 9, 3), 256)},
+            r"x_train holds whole numbers from 256 to 256; scale",
         ),
         ({"x_train": np.full((60, 8, 9, 3), np.nan)}, r"NaN or infinite"),
         ({"x_train": np.full((60, 8, 9, 3), "a")}, r"x_train holds <U1; expected numbers"),
@@ -345,4 +345,6 @@ def test_splits_must_fit_together():
         TrainVal(split, Split(images.astype(np.float32), np.arange(4)), 4)
     with pytest.raises(DataError, match="must be uint8 or float32"):
         Split(np.zeros((4, 1, 2, 2)), np.arange(4))
+    with pytest.raises(DataError, match="have the shape 0x2x2 .* without a pixel"):
+        Split(np.zeros((4, 0, 2, 2), np.uint8), np.arange(4))
     assert not isinstance(Test(split), Split)
