@@ -95,7 +95,8 @@ class RayExecutor(Executor):
                 raise cause from None
             if isinstance(error, exceptions.WorkerCrashedError | exceptions.OutOfMemoryError):
                 raise WorkerDiedError(
-                    f"the process of a Ray task died during the training, twice ({_one_line(error)})"
+                    f"the process of a Ray task died during the training, twice ({_one_line(error)}), perhaps killed for lack of "
+                    "memory; use fewer workers or smaller networks"
                 ) from error
             raise WorkerLostError(
                 f"a Ray task was lost ({_one_line(error)}); look at the cluster with 'ray status' and run the same command "
@@ -120,7 +121,8 @@ def _default_signals() -> Iterator[None]:
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, signal.SIG_DFL) or signal.SIG_DFL
+            handler = signal.signal(number, signal.SIG_DFL)
+            before[number] = signal.SIG_DFL if handler is None else handler  # None: not Python's
     try:
         yield
     finally:

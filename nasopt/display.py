@@ -3,7 +3,7 @@
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.live import Live
@@ -58,21 +58,17 @@ class SearchDisplay:
         found = progress.smallest != (before.smallest if before else None)
         failed = progress.n_failed > (before.n_failed if before else progress.n_failed)
         if failed and progress.latest is not None:
-            self._print(
-                f"trial {progress.latest.number} failed: {progress.latest.reason}",
-                markup=False,
-                highlight=False,
-            )
+            self._print(f"trial {progress.latest.number} failed: {progress.latest.reason}")
         if self._console.is_terminal:
             if found and before is not None and progress.smallest is not None:
-                self._print(_found(progress.smallest), highlight=False)
+                self._print(_found(progress.smallest))
         elif found or self._received - self._last_line >= LINE_EVERY_S:
             self._last_line = self._received
-            self._print(" · ".join(self._parts()), highlight=False, soft_wrap=True)
+            self._print(" · ".join(self._parts()))
 
-    def _print(self, text: str, **options: Any) -> None:  # noqa: ANN401 - rich's
+    def _print(self, line: str) -> None:
         with suppress(OSError, SystemExit):  # whoever read along is gone, and the search goes on
-            self._console.print(text, **options)
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _parts(self) -> list[str]:
         progress = self._progress

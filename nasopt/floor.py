@@ -96,8 +96,8 @@ def train_floor(
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
-            # A worker that died says nothing of the others that ended meanwhile: they are kept before it ends all.
-            for future in sorted(done, key=lambda f: isinstance(f.exception(), WorkerDiedError)):
+            # What ends all, as a worker that died, says nothing of the others that ended meanwhile: they are kept before.
+            for future in sorted(done, key=_ends_all):
                 entry = _entry(running.pop(future), future, work)
                 log.add_entry(entry)
                 yield entry
@@ -125,14 +125,18 @@ def race_floor(
     return tuple(races)
 
 
+def _ends_all(future: Future[Evaluation]) -> bool:
+    """Whether it failed by what says nothing of its network, which the same command trains again."""
+    error = future.exception()
+    says_something = isinstance(error, TrainingError) and not isinstance(error, WorkerDiedError)
+    return error is not None and not says_something
+
+
 def _entry(genome: Genome, future: Future[Evaluation], work: FloorWork) -> FloorEntry:
     n_params = work.n_params(genome)
-    try:
-        evaluation = future.result()
-    except WorkerDiedError:
-        raise  # it says nothing of the network; the same command trains it again
-    except TrainingError:
+    if future.exception() is not None and not _ends_all(future):
         return FloorEntry(str(genome), n_params, 0.0, 0, stopped=False)
+    evaluation = future.result()
     return FloorEntry(
         str(genome), n_params, evaluation.val_accuracy, len(evaluation.curve), evaluation.stopped
     )

@@ -308,9 +308,11 @@ def read_study_file(path: Path) -> StudyFile:
     bar, margin = settings.bar, settings.selection.margin
     most = MAX_RUNS if settings.search.replicates else 1  # trainings of a network
     if bar + margin / math.sqrt(most) >= 1:
+        mean = (
+            f", not even the mean of {most} trainings by that over their root" if most > 1 else ""
+        )
         raise SettingsError(
-            f"{path}: nothing can be above the bar of {bar} by selection.margin = {margin}, not even the mean of {most} trainings by "
-            "that over their root, and a search trains no network more often; lower the margin"
+            f"{path}: nothing can be above the bar of {bar} by selection.margin = {margin}{mean}; lower the margin"
         )
     return settings
 

@@ -3,7 +3,7 @@
 The networks are those of the published searches (``fashion-mnist-table.json``, ``fashion-mnist-stopped.json``) whose one
 training ended near the bar, one a genome. Each is trained from 20 seeds that no race sees, from one as a search
 would, and from those of its race above the lowest bar that is calibrated: a race above a higher one, or one that comes later in a walk,
-needs no more of them. What was trained is kept in a ``.jsonl`` in ``studies/runs``, and not trained again. A hundred minutes on two cores:
+needs no more of them. What was trained is kept in a ``.jsonl`` in ``studies/runs``, and not trained again. Two hours on two cores:
 
     python studies/make_seeds.py
 """

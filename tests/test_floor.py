@@ -9,6 +9,7 @@ from nasopt.errors import (
     StudyError,
     TooLargeError,
     WorkerDiedError,
+    WorkerLostError,
 )
 from nasopt.floor import Floor, FloorWork, describe_floor, race_floor, train_floor
 from nasopt.floor_log import FloorEntry, FloorLimits, FloorLog, read_limits
@@ -155,7 +156,8 @@ def test_a_training_without_a_result_stops_nothing_but_a_dead_worker_does(tmp_pa
         run(tmp_path / "other.jsonl", Failing())
 
 
-def test_what_ended_beside_a_worker_that_died_is_kept(tmp_path):
+@pytest.mark.parametrize("lost", [WorkerDiedError("killed"), WorkerLostError("the cluster")])
+def test_what_ended_beside_a_worker_that_died_is_kept(tmp_path, lost):
     class Ended(Executor):
         """All that is asked for has ended before it is waited for."""
 
@@ -170,12 +172,12 @@ def test_what_ended_beside_a_worker_that_died_is_kept(tmp_path):
     class Dying(Evaluator):
         def __call__(self, candidate, seed, rule):
             if candidate.genome == GENOMES[2]:
-                raise WorkerDiedError("killed")
+                raise lost
             return super().__call__(candidate, seed, rule)
 
     log = FloorLog(tmp_path / "floor.jsonl", LIMITS, STUDY, RULE)
     work = FloorWork(Dying(), Ended(), 6, 1, lambda genome: len(str(genome)))
-    with pytest.raises(WorkerDiedError):
+    with pytest.raises(type(lost)):
         list(train_floor(GENOMES, log, work))
     assert {e.genome for e in log.entries} == {str(g) for g in GENOMES if g != GENOMES[2]}
 

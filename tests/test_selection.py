@@ -1,14 +1,11 @@
 import json
-import re
 from dataclasses import replace
 
 import pytest
 
 from nasopt.candidates import summarize_candidates
 from nasopt.errors import SettingsError
-from nasopt.records import Race, SeedResult, Verification
 from nasopt.selection import (
-    SelectionRule,
     adapt_rule,
     check_trials,
     list_candidates,
@@ -16,30 +13,7 @@ from nasopt.selection import (
     select_network,
 )
 from tests.conftest import make_record
-
-RULE = SelectionRule(bar=0.75, margin=0.01, n_seeds=3, race_seeds=4)
-GOOD = (0.76, 0.765, 0.77, 0.765)
-
-
-def verification(network, *accuracies):
-    seeds = tuple(SeedResult(i, i, a, a, a, dead=False) for i, a in enumerate(accuracies, start=1))
-    return Verification(network.number, network.candidate, network.n_params, 0.75, seeds, 10_000)
-
-
-def raced(network, *accuracies):
-    return Race(network.number, network.candidate, network.n_params, accuracies)
-
-
-RECORDS = [
-    make_record(0, 900, 0.74),
-    make_record(1, 1000, 0.765),
-    make_record(2, 1100, 0.78, genome="RC 1 1 relu;RC 1 1 relu;FL tanh;"),
-    make_record(3, 1100, 0.77),
-    make_record(4, 2000, 0.85),
-    make_record(5, 950, 0.755),
-    make_record(6, 1000, 0.765, duplicate_of=1),
-    make_record(7, 800, 0.5, evaluation=None, state="failed", reason="nan"),
-]
+from tests.selection_cases import GOOD, RECORDS, RULE, raced, verification
 
 
 def test_candidates_clear_the_bar_by_the_margin_smallest_first():
@@ -147,125 +121,6 @@ def test_the_walk_goes_up_until_one_wins_its_race_and_holds_on_test():
     document = selection.to_json()
     assert [v["number"] for v in document["contradicted"]] == [2]
     assert [r["verdict"] for r in document["races"]] == ["dropped", "accepted", "accepted"]
-
-
-def test_the_extremes_are_explained_too():
-    only = [make_record(0, 900, 0.8)]
-    selection = select_network(
-        only, RULE, lambda s, _: raced(s, *GOOD), lambda s: verification(s, 0.8, 0.8, 0.8)
-    )
-    assert "No smaller network was trained to the end." in selection.reasons
-    assert "with 95% confidence at least 37% of all seeds)" in "".join(selection.reasons)
-    assert "No larger network tried was more accurate in validation." in selection.reasons
-
-
-def test_what_the_next_hundred_parameters_buy_is_told_of_what_lies_within_them():
-    sizes = ((1000, 0.77), (1050, 0.78), (1090, 0.79), (1300, 0.80))
-    records = [make_record(i, n, a) for i, (n, a) in enumerate(sizes)]
-    selection = select_network(
-        records, RULE, lambda s, _: raced(s, *GOOD), lambda s: verification(s, 0.8, 0.8, 0.8)
-    )
-    assert "90 more parameters would have bought 2.00 points" in "".join(selection.reasons)
-    assert "one tried has 1,300 parameters and 80.00%" in "".join(selection.reasons)
-
-
-def test_what_more_parameters_buy_is_told_though_a_smaller_lucky_one_dominates():
-    records = [
-        make_record(0, 900, 0.80, genome="RC 1 1 relu;RC 1 1 relu;FL tanh;"),
-        make_record(1, 950, 0.765),
-        make_record(2, 1200, 0.79),
-    ]
-    bad = (0.5, 0.5, 0.5, 0.5)
-    selection = select_network(
-        records,
-        RULE,
-        lambda s, _: raced(s, *(bad if s.number == 0 else GOOD)),
-        lambda s: verification(s, 0.8, 0.8, 0.8),
-    )
-    assert selection.chosen.number == 1
-    assert "250 more parameters would have bought 2.50 points" in "".join(selection.reasons)
-    assert "the most accurate larger one tried has" in "".join(selection.reasons)
-
-
-@pytest.mark.parametrize(
-    ("records", "rule", "reason"),
-    [
-        ([], RULE, "No trial is complete yet; search first."),
-        (
-            [
-                replace(RECORDS[0], state="failed", evaluation=None, reason="no memory"),
-                replace(RECORDS[1], state="pruned", reason="stopped"),
-                replace(RECORDS[2], state="pruned", evaluation=None, reason="too large"),
-            ],
-            RULE,
-            "of 3 trials 1 failed, 1 were stopped early and 1 were too large. The last one: too large",
-        ),
-        (
-            RECORDS[:1],
-            RULE,
-            "none clears 75.0% by a margin of 1.0% .* the best of all scored 74.00% with 900 parameters",
-        ),
-        (RECORDS, RULE, "No candidate is left; search longer .*--budget"),
-        (RECORDS, replace(RULE, trials=(4,)), "left; name other trials or none, or search longer"),
-        (
-            RECORDS,
-            replace(RULE, order="best-under", under=920),
-            r"No network of at most 920 \(--under\) clears .* has 1,000 parameters and 76.50% .*Leave that out",
-        ),
-        (
-            RECORDS,
-            replace(RULE, order="knee", under=1050),
-            r"No network of at least 1,100 .*\(--rule knee\) and of at most 1,050 \(--under\) .* has 1,000 .*Leave one of",
-        ),
-        (
-            RECORDS[:1],
-            replace(RULE, under=1050),
-            "none clears 75.0% by a margin of 1.0% .* the best of all scored 74.00% with 900 parameters",
-        ),
-        (
-            RECORDS,
-            replace(RULE, max_candidates=1),
-            "3 more candidates were left after selection.max_candidates = 1",
-        ),
-    ],
-)
-def test_a_search_without_a_choice_says_what_to_do(records, rule, reason):
-    selection = select_network(
-        records, rule, lambda s, _: raced(s, *[0.7, 0.71] * 2), lambda s: verification(s, 0.7)
-    )
-    assert selection.chosen is None
-    assert selection.verification is None
-    assert selection.verifications == ()
-    assert re.search(reason, selection.reasons[-1])
-
-
-def test_what_is_too_close_to_the_bar_is_said_to_be():
-    close = (0.74, 0.76, 0.76, 0.76)
-    rule = replace(RULE, min_pass_rate=0.5)
-    selection = select_network(
-        RECORDS, rule, lambda s, _: raced(s, *close), lambda s: verification(s, 0.8)
-    )
-    assert "1,000 parameters of trial 1 is too close to the bar" in selection.reasons[0]
-
-
-def test_what_fails_from_too_many_seeds_is_not_said_to_be_close():
-    many = (0.74, 0.79, 0.79, 0.79)
-    selection = select_network(
-        RECORDS, RULE, lambda s, _: raced(s, *many), lambda s: verification(s, 0.8)
-    )
-    assert "has too few seeds above the bar, 80% are asked for: mean" in selection.reasons[0]
-
-
-def test_a_smaller_network_that_was_lucky_in_the_search_is_no_loss():
-    records = [make_record(0, 900, 0.79), make_record(1, 1100, 0.77)]
-    selection = select_network(
-        records,
-        RULE,
-        lambda s, _: raced(s, *(GOOD if s.number else [0.7] * 4)),
-        lambda s: verification(s, 0.8, 0.8, 0.8),
-    )
-    assert selection.chosen.number == 1
-    assert "bought" not in "".join(r for r in selection.reasons if "would have" not in r)
 
 
 def test_seeds_of_a_race_that_a_longer_rule_trained_change_nothing():

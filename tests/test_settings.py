@@ -63,7 +63,7 @@ def test_a_number_fixes_a_range(tmp_path):
         (MINIMAL + "[space]\nactivations = 'relu'", r"space.activations: wants a list; write \['relu'\] \(found 'relu'\)"),
         (MINIMAL + "[space]\ndepth = '3'", r"space.depth: wants a number, or two as \[low, high\] \(found '3'\)"),
         (MINIMAL + "[space]\nlr = true", r"space.lr: wants a number, or two as \[low, high\] \(found True\)"),
-        (MINIMAL.replace("0.75", "0.98") + "[selection]\nmargin = 0.03\n[search]\nreplicates = 0", r"not even the mean of 1 trainings"),
+        (MINIMAL.replace("0.75", "0.98") + "[selection]\nmargin = 0.03\n[search]\nreplicates = 0", r"above the bar of 0.98 by selection.margin = 0.03; lower"),
         (MINIMAL.replace("0.75", "0.999"), r"nothing can be above the bar of 0.999 by selection.margin = 0.01, .* lower the margin"),
         (MINIMAL + "[space]\nkernel = [1]", r"space.kernel wants two numbers; write \[low, high\]"),
         (MINIMAL + "[space]\nfilters = ['a', 3]", r"space.filters.0: .*integer"),

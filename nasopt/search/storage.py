@@ -45,10 +45,7 @@ ADVICE = (
         "not a database",
         "it is not an SQLite database ({}); choose another file with --database",
     ),
-    (
-        "disk I/O",
-        "the disk could not be read or written, or the database is damaged ({}); look at both and at the permissions, and run the same command again, with a copy if need be",
-    ),
+    ("disk I/O", _DAMAGED),
     ("malformed", _DAMAGED),
     ("no such table", _DAMAGED),
     ("no such column", _DAMAGED),
@@ -100,9 +97,7 @@ def open_storage(path: Path, *, create: bool) -> RDBStorage:
             )
         if not create and not _is_whole(path, tables):
             # Optuna would go on making tables here, and get in the way of the driver that makes them.
-            raise StudyError(
-                f"the study in {path} was only begun; run 'nasopt search STUDY' with this study file first"
-            )
+            raise only_begun(path)
         options = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
         try:
             storage = RDBStorage(storage_url(path), options, skip_table_creation=not create)
@@ -132,6 +127,13 @@ def _is_whole(path: Path, tables: set[str]) -> bool:
 def _query(path: Path, query: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         return connection.execute(query).fetchall()
+
+
+def only_begun(path: Path) -> StudyError:
+    """What to raise where the driver that made the study in ``path`` did not come to its end, or is at it."""
+    return StudyError(
+        f"the study in {path} was only begun; run 'nasopt search STUDY' with this study file first"
+    )
 
 
 def _make_folder(folder: Path) -> None:

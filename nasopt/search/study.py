@@ -28,7 +28,7 @@ from nasopt.search.past import CONSTRAINTS_KEY
 from nasopt.search.plan import SearchPlan
 from nasopt.search.samplers import make_sampler
 from nasopt.search.stopping import is_control
-from nasopt.search.storage import database_errors, open_storage
+from nasopt.search.storage import database_errors, only_begun, open_storage
 from nasopt.space import SearchSpace
 
 Study = optuna.Study  # for those who hand it on
@@ -107,9 +107,7 @@ def _check_identity(
                 f"the study {plan.name!r} in {database} was not made by nasopt; choose another file with --database"
             )
         if not create:
-            raise StudyError(
-                f"the study in {database} was only begun; run 'nasopt search STUDY' with this study file first"
-            )
+            raise only_begun(database)
         _write_identity(study, plan)
         return
     if found_format != FORMAT:
