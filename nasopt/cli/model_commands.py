@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nasopt.cli.options import AsJson, Data, Database, err, out, print_json
+from nasopt.cli.options import AsJson, Database, err, out, print_json
 from nasopt.errors import SettingsError
 
 Model = Annotated[
@@ -59,7 +59,13 @@ def predict(
             help="The first N test images instead, with their classes; of the study's data if MODEL is a study.",
         ),
     ] = None,
-    data: Data = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Where the images of --test lie: 'fashion-mnist', a folder with its files, or an .npz file.",
+        ),
+    ] = None,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:

@@ -163,7 +163,11 @@ def report(
     database: Database = None,
     data: Data = None,
     figures: Annotated[
-        bool, typer.Option("--figures", help="Draw its figures as PNG and SVG too, for papers.")
+        bool,
+        typer.Option(
+            "--figures",
+            help="Draw its figures as PNG and SVG too, into figures/ beside the report.",
+        ),
     ] = False,
     baselines: Annotated[
         Path | None,

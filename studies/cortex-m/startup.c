@@ -1,4 +1,4 @@
-/* What runs before main on a bare Cortex-M. Copy it with the linker script; only the last two calls of reset need semihosting. */
+/* What runs before main on a bare Cortex-M. Copy it with the linker script; only initialise_monitor_handles and the two calls of exit need semihosting. */
 #include <stdint.h>
 #include <stdlib.h>
 
