@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nasopt.pareto import is_non_dominated
-from nasopt.records import Candidate, TrialRecord
+from nasopt.records import Candidate, Evaluation, TrialRecord
 
 Array = NDArray[np.float64]
+
+ROUNDING = 1e-12  # what an accuracy may miss that is just met
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +67,25 @@ class CandidateSummary:
 def shortfall(accuracies: Sequence[float], bar: float, margin: float) -> float:
     """What the mean of ``accuracies`` misses to lie above ``bar`` by ``margin / sqrt(their number)``.
 
-    ``margin`` is what a single training must be above the bar to count: some standard deviations of an
+    ``margin`` is what a single training must be above the bar to count: about one standard deviation of an
     accuracy from seed to seed. A mean of ``n`` trainings is known better by the root of ``n``.
     """
     n = len(accuracies)
-    return bar + margin / math.sqrt(n) - sum(accuracies) / n
+    return bar + margin / math.sqrt(n) - sum(accuracies) / n - ROUNDING
 
 
 def completed(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The records of trainings that came to their end, in order of their number."""
     return sorted((r for r in records if r.state == "complete"), key=lambda r: r.number)
+
+
+def trained(records: Sequence[TrialRecord]) -> dict[int, Evaluation]:
+    """What every training of the records came to, stopped or not, by the number of its trial; repeats are left out."""
+    return {
+        r.number: r.evaluation
+        for r in records
+        if r.evaluation is not None and r.duplicate_of is None
+    }
 
 
 class CandidateTable:
@@ -85,13 +96,13 @@ class CandidateTable:
     """
 
     def __init__(self, records: Sequence[TrialRecord] = ()) -> None:
-        """Begins with ``records``."""
+        """Begins with ``records``, in order of their number."""
         self.summaries: list[CandidateSummary] = []
         self._rows: dict[Candidate, int] = {}
         self._runs: dict[Candidate, list[TrialRecord]] = {}
         self._failures: Counter[Candidate] = Counter()
         self._columns = np.zeros((4, 64))  # with room for more candidates
-        for record in records:
+        for record in sorted(records, key=lambda r: r.number):
             self.add(record)
 
     def add(self, record: TrialRecord) -> None:
@@ -160,12 +171,12 @@ class CandidateTable:
 
 def summarize_candidates(records: Sequence[TrialRecord]) -> list[CandidateSummary]:
     """Every candidate with a training that came to its end, in order of the first of these."""
-    return CandidateTable(sorted(records, key=lambda r: r.number)).summaries
+    return CandidateTable(records).summaries
 
 
 def pareto_front(records: Sequence[TrialRecord]) -> list[CandidateSummary]:
     """The candidates that no other dominates by size and mean accuracy, smallest first, each point once."""
-    return CandidateTable(sorted(records, key=lambda r: r.number)).front()
+    return CandidateTable(records).front()
 
 
 def front_of(summaries: Sequence[CandidateSummary]) -> list[CandidateSummary]:

@@ -103,7 +103,7 @@ def count_cost(genome: Genome, image: ImageShape, n_classes: int) -> Cost:
         rows.append(
             LayerCost(name, ImageShape(n_out, 1, 1), _dense_params(n_in, n_out), n_in * n_out)
         )
-    sizes = [_n_values(image), *(_n_values(row.output) for row in rows)]
+    sizes = [image.n_values, *(row.output.n_values for row in rows)]
     return Cost(
         n_params=sum(row.n_params for row in rows),
         macs=sum(row.macs for row in rows),
@@ -114,7 +114,3 @@ def count_cost(genome: Genome, image: ImageShape, n_classes: int) -> Cost:
 
 def _dense_params(n_in: int, n_out: int) -> int:
     return n_out * (n_in + 1)
-
-
-def _n_values(shape: ImageShape) -> int:
-    return shape.channels * shape.height * shape.width

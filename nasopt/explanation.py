@@ -8,7 +8,7 @@ import numpy as np
 from nasopt.candidates import CandidateSummary, front_of, summarize_candidates
 from nasopt.racing import RaceVerdict, lower_bound, n_needed, pass_rate_bounds
 from nasopt.records import Race, TrialRecord, Verification
-from nasopt.wording import format_share
+from nasopt.wording import format_share, number_of
 
 STEP = 100  # parameters
 ERROR = 0.05
@@ -48,7 +48,7 @@ def explain_choice(
         }
     )
     reasons = [
-        f"Of {n_tried:,} distinct architectures trained, {n_smaller:,} of them at or below its size, it is {title} that won its race and held on test.",
+        f"Of {number_of(n_tried, 'distinct architecture')} trained, {n_smaller:,} of them at or below its size, it is {title} that won its race and held on test.",
         f"In its race, on validation, {race.n_above(verification.bar)} of {len(race.accuracies)} fresh seeds were above {format_share(verification.bar)}, mean {race.mean:.2%} "
         f"({_explain_bound(race, spent.level)}).",
         f"On test, trained on all training images, {verification.n_passed} of {n_tests} seeds were above the bar (with {100 * (1 - error):.3g}% confidence at "
@@ -215,7 +215,7 @@ def explain_no_candidate(records: Sequence[TrialRecord], bar: float, margin: flo
     best = max(networks, key=lambda s: s.val_accuracy)
     n_genomes = len({s.candidate.genome for s in networks})
     return (
-        f"Of {n_genomes:,} distinct architectures tried none clears {format_share(bar)} by a margin of {format_share(margin)} (of a mean of n trainings, "
+        f"Of {number_of(n_genomes, 'distinct architecture')} tried none clears {format_share(bar)} by a margin of {format_share(margin)} (of a mean of n trainings, "
         f"that over the root of n) in validation; the best of all scored {best.val_accuracy:.2%} with {best.n_params:,} parameters. "
         f"{SEARCH_LONGER[0].upper()}{SEARCH_LONGER[1:]}, choose by a lower bar ('nasopt verify STUDY --bar B'), or allow larger networks in a study of another name."
     )

@@ -35,6 +35,11 @@ class ImageShape(NamedTuple):
     def __str__(self) -> str:
         return f"{self.channels}x{self.height}x{self.width}"
 
+    @property
+    def n_values(self) -> int:
+        """How many numbers it holds."""
+        return self.channels * self.height * self.width
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """The shape written as ``CxHxW``.

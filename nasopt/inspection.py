@@ -25,13 +25,13 @@ def inspect_chosen(
     if chosen is None or not weights.exists():
         return None
     network = load_network(weights)
-    candidate, seed = chosen.candidate, chosen.first_passed.seed
-    wanted = (candidate.genome, repr(candidate.lr), repr(candidate.lr_decay), str(seed))
+    candidate, seed = chosen.candidate, chosen.first_passed
+    wanted = (candidate.genome, repr(candidate.lr), repr(candidate.lr_decay), str(seed.seed))
     told = [network.metadata.get(key) for key in ("lr", "lr_decay", "seed")]
     if (network.genome, *told) != wanted:
         return None  # of an earlier choice; the next 'nasopt verify' writes the new one
     names = class_names(source.identity(), network.n_classes)
-    return inspect_model(network.model, load_test(source).split, names, seed)
+    return inspect_model(network.model, load_test(source).split, names, seed.replicate)
 
 
 def inspect_model(model: nn.Module, test: Split, names: tuple[str, ...], seed: int) -> Inspection:
@@ -41,7 +41,7 @@ def inspect_model(model: nn.Module, test: Split, names: tuple[str, ...], seed: i
         model: from images to logits, one a class.
         test: the images.
         names: of the classes, in order.
-        seed: the one that the model was trained from.
+        seed: the number of the one that the model was trained from, among those on test.
     """
     probabilities = predict_probabilities(model, test.images)
     predicted = probabilities.argmax(1)

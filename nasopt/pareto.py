@@ -10,28 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def is_non_dominated(losses: ArrayLike) -> NDArray[np.bool_]:
-    """A mask, shape ``(n,)``, of the points of ``losses``, shape ``(n, m)``, that no other dominates.
+    """A mask, shape ``(n,)``, of the points of ``losses``, shape ``(n, 2)``, that no other dominates.
 
     A point dominates another when it is nowhere larger and somewhere smaller; equal points do not
     dominate each other.
 
     Raises:
-        ValueError: if ``losses`` is not two-dimensional or holds a NaN.
+        ValueError: if there are not exactly two objectives, or a value is NaN.
     """
     points = _as_points(losses)
-    if points.shape[1] == 2:
-        return _is_non_dominated_pair(points)
-    unique, inverse = np.unique(points, axis=0, return_inverse=True)
-    keep = np.ones(len(unique), dtype=bool)
-    # Sorted lexicographically, a point can only be dominated by one before it.
-    for i in range(1, len(unique)):
-        front = unique[:i][keep[:i]]
-        keep[i] = not np.any(np.all(front <= unique[i], axis=1))
-    return keep[inverse.reshape(-1)]
-
-
-def _is_non_dominated_pair(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The same for two objectives, by one sort."""
+    if points.shape[1] != 2:
+        raise ValueError(f"the front takes 2 objectives, got points {points.shape}")
     order = np.lexsort((points[:, 1], points[:, 0]))
     ordered = points[order]
     lowest_before = np.concatenate(([np.inf], np.minimum.accumulate(ordered[:, 1])[:-1]))
@@ -61,8 +50,7 @@ def hypervolume(losses: ArrayLike, ref_point: ArrayLike) -> float:
             f"hypervolume takes 2 objectives, got points {points.shape} and ref_point {ref.shape}"
         )
     points = points[np.all(points < ref, axis=1)]
-    points = points[is_non_dominated(points)] if len(points) else points
-    points = np.unique(points, axis=0)
+    points = np.unique(points[is_non_dominated(points)], axis=0)
     # Along a front sorted by the first objective the second falls: a staircase of rectangles.
     upper = np.concatenate(([ref[1]], points[:-1, 1]))
     return float(np.sum((ref[0] - points[:, 0]) * (upper - points[:, 1])))

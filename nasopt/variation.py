@@ -93,7 +93,7 @@ def cross(
         for j in range(max(0, i + n_right - most), min(n_right, i + n_right - fewest) + 1)
         if seen == met[j]
     ]
-    i, j = cuts[int(rng.integers(len(cuts)))] if cuts else (0, 0)
+    i, j = cuts[int(rng.integers(len(cuts)))]  # (0, 0) at least
     recipe = left if rng.random() < 0.5 else right
     layers = [*left.genome.layers[:i], *right.genome.layers[j:]]
     return _nearest(

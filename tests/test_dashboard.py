@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from optuna.trial import TrialState
+from optuna.distributions import IntDistribution
+from optuna.trial import TrialState, create_trial
 
 from nasopt.candidates import pareto_front
 from nasopt.errors import StudyError
@@ -23,6 +24,7 @@ from nasopt.search import viewer
 from nasopt.search.dashboard import Annotation, annotate_study
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.extras import artifact_folder
+from nasopt.search.importance import accuracy_importances
 from nasopt.search.storage import storage_url
 from nasopt.search.study import open_study, read_database, working_copy
 from nasopt.search.viewer import ViewerStorage, make_dashboard
@@ -174,6 +176,19 @@ def test_importances_of_a_large_study_are_those_of_what_is_shown(
         with urllib.request.urlopen(f"{api}/param_importances", timeout=30) as answer:
             found = json.loads(answer.read())["param_importances"]
     assert {p["name"] for p in found[0]} == {"depth", "final_activation"}
+
+
+def test_what_another_program_told_decides_no_importance(plan, tmp_path):
+    database = tmp_path / "study.db"
+    study, _ = write_large_study(plan, database, 40)
+    for i in range(60):
+        depth = create_trial(
+            params={"depth": 2 + i % 2},
+            distributions={"depth": IntDistribution(2, 3)},
+            values=[i / 100, 900],
+        )
+        study.add_trial(depth)
+    assert accuracy_importances(database) == {}  # fewer than 50 networks
 
 
 def test_the_server_reads_a_change_and_nothing_else(plan, tmp_path):

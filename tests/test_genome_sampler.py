@@ -13,6 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveSamplerTestCase
 
 from nasopt.genome import ImageShape
+from nasopt.search.accuracy_model import AccuracyModel
 from nasopt.search.genome_features import GROUPS, make_features
 from nasopt.search.genome_sampler import (
     Encoding,
@@ -142,6 +143,16 @@ def test_failed_and_stopped_trials_count_for_what_they_told():
         trial = study.ask()
         tell(study, trial, SPACE.suggest(trial))
     assert len({str(sorted(t.params.items())) for t in study.trials}) == 24
+
+
+@pytest.mark.parametrize(("bar", "aim"), [(0.75, 0.755), (0.995, 0.9975)])
+def test_a_study_asks_for_half_the_margin_more_or_half_of_what_there_is(plan, bar, aim):
+    sampler = make_sampler(replace(plan, sampler="nsga2", bar=bar, margin=0.01))
+    assert sampler._problem.bar == pytest.approx(aim)
+    model = AccuracyModel(None, center=0.0, scale=1.0)
+    assert model.accuracies(np.array([model.target(aim)])) == pytest.approx(
+        aim
+    )  # it is told apart
 
 
 def test_a_space_that_is_used_up_repeats_at_random():

@@ -25,12 +25,6 @@ def test_non_dominated_by_brute_force(losses):
     assert is_non_dominated(losses).tolist() == expected
 
 
-@given(st.lists(st.tuples(*[st.integers(0, 4)] * 3), max_size=20))
-def test_non_dominated_in_three_objectives(losses):
-    expected = [not any(dominates(other, point) for other in losses) for point in losses]
-    assert is_non_dominated(losses).tolist() == expected
-
-
 @given(points)
 def test_hypervolume_by_counting_unit_squares(losses):
     ref = (7, 6)

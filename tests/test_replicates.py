@@ -19,6 +19,7 @@ from nasopt.search.replicates import (
     choose_replicate,
     is_replicate_turn,
 )
+from nasopt.search.stopping import is_control
 from nasopt.search.study import open_study, read_records, working_copy
 from tests.conftest import make_record
 
@@ -115,7 +116,8 @@ def test_candidates_are_summed_up_by_the_mean_of_their_trainings():
     assert (lucky.n_runs, lucky.number, other.number) == (3, 0, 3)
     assert lucky.val_accuracy == pytest.approx(0.73)
     assert lucky.shortfall(0.75, 0.01) == pytest.approx(0.02 + 0.01 / 3**0.5)
-    assert other.shortfall(0.75, 0.01) == pytest.approx(0.0)
+    assert other.shortfall(0.75, 0.01) == pytest.approx(0.0, abs=1e-9)
+    assert table_of((900, 0.82)).summaries[0].shortfall(0.8, 0.02) <= 0  # it is just met
     assert lucky.to_json()["val_accuracies"] == [0.78, 0.70, 0.71]
 
 
@@ -179,6 +181,19 @@ def test_a_search_trains_promising_networks_again_from_further_seeds(
     for summary in summarize_candidates(records):
         own = [r for r in records if r.candidate == summary.candidate and r.duplicate_of is None]
         assert len({r.seed for r in own}) == len(own) == summary.n_runs
+
+
+def test_a_control_is_no_replicate(plan, table, tmp_path):
+    plan = replace(
+        plan, replicate_share=0.2, margin=0.02
+    )  # every turn of a fifth is a control, too
+    study = open_study(plan, tmp_path / "study.db", create=True)
+    with ThreadPoolExecutor(2) as executor:
+        SearchDriver(study, plan, table, executor, 2).run(Limits(trials=80), threading.Event())
+    records = read_records(study, plan.space)
+    assert any(is_control(r.number) and is_replicate_turn(r.number, 0.2) for r in records)
+    assert any(r.replicate for r in records)
+    assert not any(r.control and r.replicate for r in records)
 
 
 def test_a_replicate_is_feasible_by_the_mean_of_what_was_known(plan, table, tmp_path):

@@ -70,9 +70,20 @@ def test_duplicates_are_counted_once_and_one_is_not_many(data):
         replace(RECORDS[3], number=31, state="pruned", evaluation=stopped, duplicate_of=3),
     ]
     html = " ".join(render_report(replace(data, records=records)).split())
-    assert "3 were trained to the end, 1 were duplicates of these" in html
+    assert "4 trials with an accuracy: 3 trained to the end, 1 that repeated one of these" in html
     assert "2 duplicates avoided, those of trainings that had been stopped early too" in html
     assert "1 training stopped early" in html
+
+
+def test_the_title_of_named_trials_and_the_seeds_are_as_they_are_called(whole):
+    rule = replace(RULE, trials=(1, 3))
+    named = render_report(replace(whole, selection=replace(whole.selection, rule=rule)))
+    assert "among trials 1, 3, asked for by number, above 75.0%</h1>" in named
+    first = whole.selection.verification.first_passed
+    assert f"The weights are those of its seed {first.replicate}," in named
+    assert (
+        f'<td class="number">{first.replicate}</td><td class="number">{first.seed}</td>' in named
+    )
 
 
 def test_the_figure_of_the_front_holds_what_did_badly_in_its_race(data):

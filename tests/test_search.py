@@ -216,7 +216,7 @@ def test_a_failure_is_recorded_and_the_search_goes_on(plan, database):
 
 
 def broken(candidate, seed, rule):
-    raise MemoryError("no memory left")
+    raise MemoryError("no\n memory\x00 left")  # told on one line, without what cannot be printed
 
 
 def test_ten_failures_in_a_row_stop_the_search_with_the_reason(plan, database):

@@ -8,7 +8,7 @@ from nasopt.drawing.network import WIDTH, describe, layer_column
 from nasopt.drawing.svg import dot, line, path_through, picture, text
 from nasopt.genome import Genome, ImageShape
 from nasopt.records import TrialRecord
-from nasopt.wording import format_share
+from nasopt.wording import format_share, number_of
 
 CARD_WIDTH = 860
 LEFT, TOP = 16, 16
@@ -92,7 +92,7 @@ def _outcome(record: TrialRecord) -> str:
     if record.evaluation.stopped:
         return f"Stopped after epoch {n_epochs}, at {accuracy:.2%} in validation."
     dead = "; it is dead: one class for every image" if record.evaluation.dead else ""
-    return f"{accuracy:.2%} in validation after {n_epochs} epochs{dead}."
+    return f"{accuracy:.2%} in validation after {number_of(n_epochs, 'epoch')}{dead}."
 
 
 def _table(cost: Cost, image: ImageShape, top: float) -> tuple[str, float]:

@@ -191,7 +191,7 @@ def _calls(network: SavedNetwork, plan: MemoryPlan, name: str) -> Iterator[str]:
             f"    {name}_convolve({source}, {before.channels}, {before.height}, {before.width}, {name}_weight_{i + 1}, {name}_bias_{i + 1}, "
             f"{places[i]}, {after.channels}, {after.height}, {after.width}, {layer.kernel}, {layer.stride}, {pad});"
         )
-        yield f"    {name}_{layer.activation}({places[i]}, {after.channels * after.height * after.width});"
+        yield f"    {name}_{layer.activation}({places[i]}, {after.n_values});"
         before, source = after, places[i]
     yield f"    /* FL {genome.final_activation} */"
     yield f"    {name}_pool({source}, {before.channels}, {before.height * before.width}, {places[-2]});"

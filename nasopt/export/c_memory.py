@@ -44,12 +44,8 @@ class MemoryPlan:
 
 def plan_memory(cost: Cost, image: ImageShape) -> MemoryPlan:
     """The memory that inference of one image takes in the C header."""
-    *maps, logits = (_n_values(row.output) for row in cost.layers)
+    *maps, logits = (row.output.n_values for row in cost.layers)
     scratch = max(a + b for a, b in itertools.pairwise(maps))
     offsets = tuple(scratch - n if i % 2 else 0 for i, n in enumerate(maps))
     arena = cost.peak_bytes // BYTES_PER_VALUE
-    return MemoryPlan(_n_values(image), logits, scratch, arena, offsets)
-
-
-def _n_values(shape: ImageShape) -> int:
-    return shape.channels * shape.height * shape.width
+    return MemoryPlan(image.n_values, logits, scratch, arena, offsets)

@@ -16,7 +16,7 @@ HOVER = (
 def front_figure(view: StudyView, max_points: int = MAX_POINTS) -> go.Figure:
     """Accuracy against parameters: networks, the front, the bar, what was raced and what was opened on test, with intervals.
 
-    Of more than ``max_points`` networks that are not on the front, evenly spread ones are shown.
+    Of more than ``max_points`` networks evenly spread ones are shown, and the front.
     """
     figure = go.Figure()
     front = view.front()

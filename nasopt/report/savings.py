@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nasopt.candidates import trained
 from nasopt.records import TrialRecord
 from nasopt.search.stopping import StoppingVerdict, judge_stopping
 
@@ -24,21 +25,17 @@ class Savings:
 
 def judge_savings(records: Sequence[TrialRecord]) -> Savings:
     """What duplicates and early stopping saved in a study with these trials."""
-    trained = {
-        r.number: r.evaluation
-        for r in records
-        if r.evaluation is not None and r.duplicate_of is None
-    }
-    longest = max((len(e.curve) for e in trained.values()), default=0)
+    known = trained(records)
+    longest = max((len(e.curve) for e in known.values()), default=0)
     duplicates = [r.duplicate_of for r in records if r.duplicate_of is not None]
     return Savings(
         n_duplicates=len(duplicates),
-        duplicates_s=sum(trained[n].duration_s for n in duplicates if n in trained),
+        duplicates_s=sum(known[n].duration_s for n in duplicates if n in known),
         stopped_s=sum(
             e.duration_s / len(e.curve) * (longest - len(e.curve))
-            for e in trained.values()
+            for e in known.values()
             if e.stopped
         ),
-        trained_s=sum(e.duration_s for e in trained.values()),
+        trained_s=sum(e.duration_s for e in known.values()),
         stopping=judge_stopping(records),
     )

@@ -114,30 +114,14 @@ class StudyView:
 
     def strips(self, n: int | None = None) -> list[Strip]:
         """The networks with their seeds, up to ``n`` if given: the chosen on test, others on test, races; each from the largest down."""
-        tested = [
-            Strip(
-                v.number,
-                v.n_params,
-                on_test=True,
-                chosen=v.number == self.chosen,
-                accuracies=tuple(v.accuracies),
-            )
-            for v in self.verifications
-            if v.seeds
+        networks: list[tuple[Verification | Race, bool]] = [(v, True) for v in self.verifications]
+        networks += [(r, False) for r in self.races]
+        strips = [
+            Strip(it.number, it.n_params, on_test, it.number == self.chosen, tuple(it.accuracies))
+            for it, on_test in networks
+            if it.accuracies
         ]
-        raced = [
-            Strip(
-                r.number,
-                r.n_params,
-                on_test=False,
-                chosen=r.number == self.chosen,
-                accuracies=r.accuracies,
-            )
-            for r in self.races
-            if r.accuracies
-        ]
-        order = sorted([*tested, *raced], key=lambda s: (not s.on_test, not s.chosen, -s.n_params))
-        return order[:n]
+        return sorted(strips, key=lambda s: (not s.on_test, not s.chosen, -s.n_params))[:n]
 
     def history(self, *, by_time: bool) -> Iterator[tuple[float, Point]]:
         """The network of every completed trial, with its mean as it was then, in the order of their end.

@@ -16,7 +16,7 @@ from nasopt.search.surrogate import GaussianProcess, Hyperparameters, fit_hyperp
 
 C = TypeVar("C", bound=Hashable)
 
-MIN_ERROR = 1e-3
+MIN_ERROR = 1e-4
 MAX_MODELLED = 500
 MAX_FITTED = 200
 REFIT_FACTOR = 1.25

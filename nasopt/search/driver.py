@@ -207,7 +207,7 @@ class SearchDriver:
         plan, number = self._plan, self.progress.n_trials
         if number < len(plan.start):
             self._study.enqueue_trial(plan.space.to_params(plan.start[number]))
-        elif is_replicate_turn(number, plan.replicate_share):
+        elif is_replicate_turn(number, plan.replicate_share) and not is_control(number):
             n_known = n_known_to(number, self._plan.generation_size)
             pending = [self._chosen[n] for n in range(n_known, number) if n in self._chosen]
             table = self._known_to(n_known).table
@@ -375,7 +375,7 @@ class SearchDriver:
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or "no message"
+    text = "".join(filter(str.isprintable, " ".join(str(error).split()))) or "no message"
     return (
         text
         if isinstance(error, Exception) and type(error).__module__.startswith("nasopt")

@@ -20,7 +20,7 @@ _CODES = {name: [float(name == other) for other in ACTIVATIONS] for name in ACTI
 _INDEX = {name: i for i, name in enumerate(ACTIVATIONS)}
 _N = len(ACTIVATIONS)
 # The group of every feature: those of one group share a length scale in the model of accuracy.
-_SIZES = [0] * 2  # log parameters, log MACs
+_SIZES = [0] * 2  # log parameters and log MACs of the convolutions, on square maps
 _REACH = [1] * 2  # log receptive field, pixels at the end
 _WIDTHS = [
     2

@@ -5,7 +5,6 @@ of the static union of every parameter that the space has. So conditional parame
 """
 
 import math
-import sys
 import threading
 import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -215,7 +214,6 @@ def genome_problem(space: SearchSpace, bar: float | None = None) -> Problem[Cand
         features=make_features(space),
         groups=GROUPS,
         bar=bar,
-        max_size=sys.float_info.max,
         cost=partial(_cost, space),
     )
 

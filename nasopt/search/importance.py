@@ -43,9 +43,9 @@ def accuracy_importances(database: Path) -> dict[str, float]:
 
 
 def _counts(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.COMPLETE and not {"duplicate_of", REPLICATE_KEY}.intersection(
-        trial.user_attrs
-    )
+    attrs = trial.user_attrs
+    is_first = "duplicate_of" not in attrs and REPLICATE_KEY not in attrs
+    return trial.state == TrialState.COMPLETE and "curve" in attrs and is_first
 
 
 def _error(trial: FrozenTrial) -> float:

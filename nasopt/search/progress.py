@@ -73,10 +73,10 @@ def summarize(records: Sequence[TrialRecord], bar: float) -> Progress:
         n_trials=max((r.number + 1 for r in records), default=0),
         n_running=sum(r.state == "running" for r in records),
     )
-    for record in records:
+    for record in sorted(records, key=lambda r: r.elapsed_s):
         if record.state != "running":
             progress = _count(progress, record)
-    known = CandidateTable(sorted(records, key=lambda r: r.number))
+    known = CandidateTable(records)
     return replace(progress, front=tuple(known.front()), smallest=known.smallest_above(bar))
 
 

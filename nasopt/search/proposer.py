@@ -9,6 +9,7 @@ References:
     Snoek, Larochelle and Adams (2012), section 3.2: expected improvement per second.
 """
 
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -29,6 +30,7 @@ MAX_DRAWS = 200
 MAX_JUDGED = 1000
 CAP_FACTOR = 2.0
 BAR_SHARE = 0.5
+COURAGE = (1.0, 2.0, 4.0)  # a front that no child is expected to beat asks for more
 
 
 def _same_cost(_candidate: object) -> float:
@@ -43,7 +45,8 @@ class Problem(Generic[C]):
     ``size(candidate)`` is exact, and infinite for what is too large to be evaluated, ``features(candidate)`` has shape ``(d,)``. ``groups``, shape ``(d,)``,
     numbers the features that share a length scale; all do by default. ``ref_point`` is the largest size and
     the lowest accuracy that count; by default those of the history. ``bar`` is the accuracy to clear, if
-    there is one: the search then spends half of its trials on the smallest that clears it, with parents of their own.
+    there is one: the search then spends half of its trials on the smallest that clears it, with parents of their own. What is
+    larger than ``max_size`` is not proposed; by default that is what has an infinite size.
     ``cost(candidate)`` is what an evaluation costs, positive and in any unit; by default all cost the same.
     """
 
@@ -54,7 +57,7 @@ class Problem(Generic[C]):
     groups: Sequence[int] | None = None
     ref_point: tuple[float, float] | None = None
     bar: float | None = None
-    max_size: float = np.inf
+    max_size: float = sys.float_info.max
     cost: Callable[[C], float] = _same_cost
 
 
@@ -62,7 +65,7 @@ class Problem(Generic[C]):
 class Strategy:
     """How it is searched; the defaults are those that paid in ``studies/LOG.md``.
 
-    The first ``n_start`` are random, each the cheapest of ``start_choices`` draws. Then one of
+    Until ``n_start`` candidates have an accuracy they are random, each the cheapest of ``start_choices`` draws. Then one of
     ``n_children`` children of the best ``pool_size`` is chosen, ``crossovers`` of them of two parents, by
     the hypervolume that it would add if it were ``optimism`` standard deviations better than expected, per cost.
     All that are proposed from one history choose among the same children. Without a model (``optimism`` None)
@@ -256,32 +259,30 @@ class Proposer(Generic[C]):
         *,
         for_bar: bool,
     ) -> Array:
-        """What each child promises, shape ``(n,)``: hypervolume, or a smaller size above the bar."""
-        sizes, mean = brood.sizes, brood.outlook.mean
+        """What each child promises, shape ``(n,)``: a smaller size above the bar, or hypervolume where none is smaller."""
+        sizes, mean, bar = brood.sizes, brood.outlook.mean, self.problem.bar
         awaited = self._features(pending)
         awaited_sizes = np.array([self.problem.size(candidate) for candidate in pending])
         sd = model.process.deviation(brood.outlook, awaited)
         expected = model.accuracies(model.process.mean(awaited))
         known_sizes = np.concatenate((belief.sizes, awaited_sizes))
         known = np.concatenate((belief.accuracies, expected))
-        bar = self.problem.bar
         if for_bar and bar is not None:
-            chance = ndtr((model.target(bar) - mean) / sd)
+            chance = np.asarray(ndtr((model.target(bar) - mean) / sd))
             feasible = known_sizes[known >= bar]
             if not len(feasible):
-                return np.asarray(chance)
-            return np.asarray(chance * np.maximum(np.log(feasible.min() / sizes), 0.0))
+                return chance
+            promises = np.asarray(chance * np.maximum(np.log(feasible.min() / sizes), 0.0))
+            if promises.any():
+                return promises
         size, accuracy = self.problem.ref_point or (known_sizes.max(), known.min())
+        if size == known_sizes.min():
+            size += 1  # all are of one size, so that accuracy alone decides
         awaited_losses = np.column_stack((awaited_sizes, -expected))
         losses = np.concatenate((belief.front, awaited_losses))  # what is dominated has no say
         gains = np.zeros(len(sizes))
-        optimism = self.strategy.optimism or 0.0
-        for factor in (
-            1.0,
-            2.0,
-            4.0,
-        ):  # a front that no child is expected to beat asks for courage
-            hoped = model.accuracies(mean - factor * optimism * sd)
+        for courage in COURAGE:
+            hoped = model.accuracies(mean - courage * (self.strategy.optimism or 0.0) * sd)
             new = np.column_stack((sizes, -hoped))
             gains = hypervolume_gains(losses, new, (min(size, belief.cap), -accuracy))
             if gains.any():

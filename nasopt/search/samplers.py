@@ -29,7 +29,8 @@ def make_sampler(plan: SearchPlan) -> BaseSampler:
         return GenomeNSGAIISampler.for_space(
             plan.space,
             seed=plan.seed,
-            bar=plan.bar + plan.margin / 2,  # what the mean of four trainings must have
+            # What the mean of four trainings must have; for a bar near 1, what there is still to have.
+            bar=min(plan.bar + plan.margin / 2, (1 + plan.bar) / 2),
             generation_size=plan.generation_size,
             strategy=Strategy(pool_size=plan.population_size, n_children=n_children),
         )

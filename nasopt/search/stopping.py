@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nasopt.candidates import CandidateSummary, pareto_front
+from nasopt.candidates import CandidateSummary, pareto_front, trained
 from nasopt.records import TO_THE_END, StopRule, TrialRecord
 
 MIN_CURVES = 20
@@ -29,7 +29,7 @@ def is_control(number: int) -> bool:
 class StopRules:
     """The rules for networks of any size, as learned from some trials.
 
-    ``shares`` is the least error at the end as a share of that after every epoch, None while too little is known,
+    ``shares`` is a low error at the end as a share of that after every epoch (a quantile), None while too little is known,
     and ``middling`` the median of that share; ``rivals`` are the networks that a training has to beat.
     """
 
@@ -91,8 +91,8 @@ class TeachingCurves:
         """The rules that they teach at that confidence, against ``rivals``; fewer than 20 curves teach nothing."""
         if len(self._curves) < MIN_CURVES:
             return StopRules(None, None, tuple(rivals))
-        least, middling = np.quantile(self._known_shares(), (1 - confidence, 0.5), axis=0)
-        return StopRules(least, middling, tuple(rivals))
+        low, middling = np.quantile(self._known_shares(), (1 - confidence, 0.5), axis=0)
+        return StopRules(low, middling, tuple(rivals))
 
     def _known_shares(self) -> NDArray[np.float64]:
         """The error at the end as a share of that after every epoch, of all curves: shape ``(n, n_epochs)``."""
@@ -142,24 +142,20 @@ class StoppingVerdict:
 
 def judge_stopping(records: Sequence[TrialRecord]) -> StoppingVerdict:
     """What early stopping did in a study with these trials."""
-    trained = {
-        r.number: r.evaluation.curve
-        for r in records
-        if r.evaluation is not None and r.duplicate_of is None
-    }
-    longest = max(map(len, trained.values()), default=0)
-    stopped = [r.number for r in records if r.state == "pruned" and r.number in trained]
-    controls = [r for r in records if r.control and r.rule.minimum and r.number in trained]
+    curves = {number: evaluation.curve for number, evaluation in trained(records).items()}
+    longest = max(map(len, curves.values()), default=0)
+    stopped = [r.number for r in records if r.state == "pruned" and r.number in curves]
+    controls = [r for r in records if r.control and r.rule.minimum and r.number in curves]
     hit = [
         r.number
         for r in controls
-        if any(r.rule.should_stop(i, a) for i, a in enumerate(trained[r.number], start=1))
+        if any(r.rule.should_stop(i, a) for i, a in enumerate(curves[r.number], start=1))
     ]
     front = {r.number for r in pareto_front(records)}
     return StoppingVerdict(
         n_stopped=len(stopped),
-        epochs_trained=sum(map(len, trained.values())),
-        epochs_saved=sum(longest - len(trained[number]) for number in stopped),
+        epochs_trained=sum(map(len, curves.values())),
+        epochs_saved=sum(longest - len(curves[number]) for number in stopped),
         n_controls=len(controls),
         n_controls_hit=len(hit),
         n_lost=len(front.intersection(hit)),

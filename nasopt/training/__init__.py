@@ -103,7 +103,7 @@ def _check_memory(cost: Cost, recipe: Recipe, data: TrainVal) -> None:
     """Refuses what would not fit: a batch's activations and gradients, or a layer's maps of all images that are evaluated at once."""
     n_batch = min(recipe.batch_size, len(data.train))
     n_at_once = min(len(data.val), images_at_once(data.shape.height, data.shape.width))
-    values = sum(row.output.channels * row.output.height * row.output.width for row in cost.layers)
+    values = sum(row.output.n_values for row in cost.layers)
     training = BYTES_PER_VALUE * (2 * values * n_batch + 4 * cost.n_params)
     evaluation = cost.peak_bytes * n_at_once
     if max(training, evaluation) <= MAX_TRAINING_BYTES:

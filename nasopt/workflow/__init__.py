@@ -4,14 +4,13 @@ from nasopt.workflow.context import Pool, StudyContext, open_context
 from nasopt.workflow.floor import floor_limits, run_floor
 from nasopt.workflow.report import make_report
 from nasopt.workflow.search import SearchOutcome, run_search
-from nasopt.workflow.selection import known_selection, run_selection
+from nasopt.workflow.selection import run_selection
 
 __all__ = [
     "Pool",
     "SearchOutcome",
     "StudyContext",
     "floor_limits",
-    "known_selection",
     "make_report",
     "open_context",
     "run_floor",

@@ -16,6 +16,7 @@ from nasopt.evaluation import TrainingEvaluator
 from nasopt.files import beside
 from nasopt.floor import Floor, FloorWork, race_floor, train_floor
 from nasopt.floor_log import FloorLimits, FloorLog, read_limits
+from nasopt.records import Candidate
 from nasopt.search.progress import summarize
 from nasopt.search.stopping import TeachingCurves
 from nasopt.search.storage import driver_lock
@@ -57,17 +58,9 @@ def floor_limits(
     names = _known_activations(space, max_depth, activations)
     lr, lr_decay = recipe
     if lr is None or lr_decay is None:
-        begun = read_limits(_path(context, below))
-        smallest = summarize(context.records(), context.plan.bar).smallest
-        if begun is not None:
-            usual = (begun.lr, begun.lr_decay)
-        elif smallest is not None:
-            usual = (smallest.candidate.lr, smallest.candidate.lr_decay)
-        else:
-            raise SettingsError(
-                "no network of the study is above the bar yet, to take its recipe; give --lr and --lr-decay"
-            )
-        lr, lr_decay = usual[0] if lr is None else lr, usual[1] if lr_decay is None else lr_decay
+        usual = read_limits(_path(context, below)) or _smallest_of(context)
+        lr = usual.lr if lr is None else lr
+        lr_decay = usual.lr_decay if lr_decay is None else lr_decay
     Recipe(lr=lr, lr_decay=lr_decay)  # refuses what nothing can be trained with
     return FloorLimits(
         below, least, max_depth, space.filters, space.kernel, space.max_macs, names, lr, lr_decay
@@ -113,6 +106,16 @@ def run_floor(
         if len(floor.entries) < floor.n_genomes or n_done == n_trainings:
             return floor
         return replace(floor, races=race_floor(floor, log, rule.race(1), work))
+
+
+def _smallest_of(context: StudyContext) -> Candidate:
+    """The study's smallest network above the bar; raises SettingsError if there is none."""
+    smallest = summarize(context.records(), context.plan.bar).smallest
+    if smallest is None:
+        raise SettingsError(
+            "no network of the study is above the bar yet, to take its recipe; give --lr and --lr-decay"
+        )
+    return smallest.candidate
 
 
 def _known_activations(

@@ -15,10 +15,11 @@ from nasopt.report import (
     write_report,
 )
 from nasopt.search.importance import accuracy_importances
+from nasopt.search.storage import database_errors
 from nasopt.search.study import read_environments
 from nasopt.selection import SelectionRule
+from nasopt.workflow.annotation import recall_selection
 from nasopt.workflow.context import StudyContext
-from nasopt.workflow.selection import known_selection
 
 
 def make_report(
@@ -48,9 +49,12 @@ def report_input(context: StudyContext) -> ReportInput:
     """What the report of a study tells, as plain data; trains nothing."""
     image, n_classes = context.source.describe()
     settings = context.settings
-    records, selection = context.records(), known_selection(context)
+    with database_errors(context.database):
+        study, records = context.open(create=False), context.records()
+        selection = recall_selection(context, study, records)
+        environments = read_environments(study)
     n_trials = max((record.number + 1 for record in records), default=0)
-    study = shlex.join(context.words)
+    words = shlex.join(context.words)
     return ReportInput(
         settings.name,
         records,
@@ -63,11 +67,11 @@ def report_input(context: StudyContext) -> ReportInput:
             "seed": f"{settings.seed}; those of trainings are derived from it, the genome and a count",
             "recipe": f"{settings.training.epochs} epochs, batches of {settings.training.batch_size}, AdamW",
             "sampler": settings.search.sampler,
-            **_environments(read_environments(context.open(create=False))),
+            **_environments(environments),
             "report made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         },
-        command=f"nasopt search {study} --trials {n_trials}\n"
-        f"nasopt verify {study}{_options(selection.rule, settings.bar)}",
+        command=f"nasopt search {words} --trials {n_trials}\n"
+        f"nasopt verify {words}{_options(selection.rule, settings.bar)}",
         study_file=context.study_file.read_text(encoding="utf-8"),
         inspection=inspect_chosen(context.weights, context.source, selection.verification),
         importances=accuracy_importances(context.database),

@@ -14,7 +14,6 @@ from nasopt.evaluation import TrainingEvaluator
 from nasopt.files import write_whole
 from nasopt.model import build_model, read_metadata, save_weights
 from nasopt.records import Evaluator, Race, SeedResult, Verification
-from nasopt.search.storage import database_errors
 from nasopt.search.study import (
     Study,
     read_database,
@@ -28,7 +27,7 @@ from nasopt.search.study import (
 from nasopt.selection import Selection, SelectionRule, check_trials, select_network
 from nasopt.training import TrainingResult
 from nasopt.verification import FinalTraining, run_race, verify
-from nasopt.workflow.annotation import annotate, recall_selection
+from nasopt.workflow.annotation import annotate
 from nasopt.workflow.context import Pool, StudyContext, driving, workers
 from nasopt.workflow.environment import describe_environment
 
@@ -74,18 +73,6 @@ def run_selection(
         write_whole(context.selection, document.encode() + b"\n")
         annotate(context, study, records, selection)
     return selection
-
-
-def known_selection(context: StudyContext) -> Selection:
-    """The selection as far as it was verified; trains nothing.
-
-    Raises:
-        StudyError: if there is no such study, or its database cannot be read.
-    """
-    with database_errors(context.database):
-        study = context.open(create=False)
-        records = read_database(context.database, context.plan.space)
-        return recall_selection(context, study, records)
 
 
 @dataclass(frozen=True, slots=True)
