@@ -56,6 +56,14 @@ def _as_range(value: object) -> object:
     return (value, value) if is_number else value
 
 
+def _as_confidence(value: object) -> object:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value == "growing" or (is_number and 0.5 < value < 1):  # type: ignore[operator]
+        return value
+    raise ValueError("wants 'growing', or a number above 0.5 and below 1")
+
+
+StopConfidence = Annotated[Literal["growing"] | float, BeforeValidator(_as_confidence)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 IntRange = Annotated[tuple[int, int], BeforeValidator(_as_range)]
 FloatRange = Annotated[tuple[float, float], BeforeValidator(_as_range)]
@@ -127,7 +135,7 @@ class SearchSettings(_Section):
         population_size: parents that children are made from (``nsga2``), or the population (``optuna-nsga2``).
         generation_size: trials that are sampled from the same results; at least as many as there are workers.
         early_stopping: whether trainings that would end dominated are stopped.
-        stop_confidence: the share of known curves that the optimistic continuation exceeds, at every epoch.
+        stop_confidence: the share of known curves that the optimistic continuation exceeds, at every epoch; ``growing`` with the trials of the study.
         replicates: the share of trials that train a promising network again, from a further seed.
         budget: the search time of the whole study, like ``90s``, ``15m`` or ``2h``; interruptions do not count.
         max_trials: of the whole study, if there is a limit.
@@ -138,7 +146,7 @@ class SearchSettings(_Section):
     population_size: int = Field(default=20, ge=2)
     generation_size: int = Field(default=8, ge=1)
     early_stopping: bool = True
-    stop_confidence: float = Field(default=0.9, gt=0.5, lt=1)
+    stop_confidence: StopConfidence = "growing"
     replicates: float = Field(default=0.25, ge=0, le=0.5)
     budget: Duration = 900.0
     max_trials: int | None = Field(default=None, ge=1)

@@ -5,7 +5,7 @@ table tells of them by MACs; a training that is stopped takes as many as it has 
 that ended near its accuracy with a like recipe, scaled to it. After a quarter, half and all of the time a search is judged by what
 a user has of it: the hypervolume of its front, by true accuracies, and the smallest of the networks that would be
 raced of which 80 % of seeds clear the bar. Means over seeds. A way to stop is a confidence and how many trials there are to a control,
-``0.9/16``, the confidence alone for the usual number, or ``none``.
+``0.9/16``, the confidence alone (``growing``, as usual) for the usual number, or ``none``.
 """
 
 import argparse
@@ -35,7 +35,7 @@ N_LIKE = 10  # real trainings whose curve one may have
 def main() -> None:
     """Prints a row a way to stop."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("ways", nargs="*", default=["none", "0.9/16"])
+    parser.add_argument("ways", nargs="*", default=["none", "growing"])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=1440)
     args = parser.parse_args()
@@ -120,7 +120,12 @@ def search(
     confidence, _, control_every = way.partition("/")
     stopping.CONTROL_EVERY = int(control_every or CONTROL_EVERY)
     played = Played(table, curves, seconds)
-    study = drive(played, seed, played.full, None if way == "none" else float(confidence))
+    study = drive(
+        played,
+        seed,
+        played.full,
+        None if way == "none" else confidence if confidence == "growing" else float(confidence),
+    )
     records = [r for r in read_records(study, SPACE) if r.evaluation]
     first = [r for r in records if not r.replicate]
     points = [

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -143,7 +143,10 @@ def whole_driver(task: Task[Candidate], seed: int, enough: Enough[Candidate]) ->
 
 
 def drive(
-    evaluator: Evaluator, seed: int, stop: Event, stop_confidence: float | None = None
+    evaluator: Evaluator,
+    seed: int,
+    stop: Event,
+    stop_confidence: float | Literal["growing"] | None = None,
 ) -> optuna.Study:
     """The study of ``fashion-mnist.toml`` with that seed, in memory, by one worker until ``stop`` is set."""
     plan = SearchPlan(

@@ -1,11 +1,11 @@
 """What early stopping saved and lost, and would have with other rules, in searches whose trials were all trained to the end.
 
-Two sets of searches, of which the table is printed apart: the short ones that ``make_table.py`` ran without stopping, and whole
-studies of ``make search`` whose stopped trainings ``train_stopped.py`` trained to the end. A trial is stopped where
+Three sets of searches, of which the table is printed apart: the short ones that ``make_table.py`` ran without stopping, whole
+studies of ``make search`` whose stopped trainings ``train_stopped.py`` trained to the end, and a longer one. A trial is stopped where
 its rule says so, learned, as in a search, from what the rules before it left of the curves two generations earlier.
 Replicates are never stopped, nor counted as architectures. Work is counted in seconds of
-training, stopped trainings by the share of their epochs. Every choice of which trials are the controls is played,
-and the mean is printed: a control is never lost, and a front is short.
+training, stopped trainings by the share of their epochs. Every choice of which trials are the controls is played (of the longer
+search every fifth), and the mean is printed: a control is never lost, and a front is short. Ten minutes of one core.
 
 What is lost is counted three ways. ``lost`` are the members of the final front that were stopped.
 ``not luck`` are those of them that nothing kept replaces: no network of at most their size has as high a true
@@ -24,7 +24,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from trained_table import DEAD_ACCURACY, TrainedTable, read_table
@@ -35,11 +35,12 @@ from nasopt.genome import Genome, ImageShape
 from nasopt.pareto import hypervolume
 from nasopt.records import TO_THE_END, Candidate, Evaluation, StopRule, TrialRecord
 from nasopt.search.ledger import n_known_to
-from nasopt.search.stopping import CONTROL_EVERY, MIN_CURVES, TeachingCurves
+from nasopt.search.stopping import CONTROL_EVERY, MIN_CURVES, TeachingCurves, confidence_after
 
 RESULTS = Path(__file__).parent / "results"
+LONGER = RESULTS / "fashion-mnist-stopped-long.json"
 GENERATION = 8
-CONFIDENCES = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
+CONFIDENCES: tuple[float | Literal["growing"], ...] = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99, "growing")
 LARGEST = 3000
 
 RuleOf = Callable[[Sequence[TrialRecord], TrialRecord], StopRule]
@@ -60,13 +61,17 @@ class Outcome(NamedTuple):
 
 def main() -> None:
     """Prints a row a rule, over all searches of a set and all choices of controls."""
-    for name, searches in (("short", read_short()), ("make search", read_stopped())):
+    for name, searches, step in (
+        ("short", read_short(), 1),
+        ("make search", read_stopped(), 1),
+        ("longer", read_stopped(LONGER), 5),
+    ):
         print(f"\n{name}: {len(searches)} searches of {sum(map(len, searches))} trainings")
-        print_rules(searches)
+        print_rules(searches, range(0, CONTROL_EVERY, step))
 
 
-def print_rules(searches: Sequence[Sequence[TrialRecord]]) -> None:
-    """Prints what every rule does in these searches."""
+def print_rules(searches: Sequence[Sequence[TrialRecord]], choices: Sequence[int]) -> None:
+    """Prints what every rule does in these searches, with these choices of controls."""
     candidates = list({r.candidate for records in searches for r in records})
     means = TrainedTable(read_table()).truth(candidates).accuracies.tolist()
     truth = dict(zip(candidates, means, strict=True))
@@ -79,7 +84,7 @@ def print_rules(searches: Sequence[Sequence[TrialRecord]]) -> None:
         rules["as searched"] = lambda _whole: lambda _known, record: record.rule
     print("rule           stopped  architectures an hour  front  lost  not luck  hypervolume lost")
     for name, make_rule in rules.items():
-        phases = range(1) if name == "as searched" else range(CONTROL_EVERY)
+        phases = choices[:1] if name == "as searched" else choices
         outcomes = [
             play(whole, make_rule(whole), phase, truth) for whole in searches for phase in phases
         ]
@@ -91,7 +96,7 @@ def print_rules(searches: Sequence[Sequence[TrialRecord]]) -> None:
         )
 
 
-def learned(confidence: float) -> RuleOf:
+def learned(confidence: float | Literal["growing"]) -> RuleOf:
     """The rule that one search learns at that confidence, as it goes on."""
     curves = TeachingCurves()
     rules = curves.rules((), confidence)
@@ -102,7 +107,8 @@ def learned(confidence: float) -> RuleOf:
         if len(known) > n_learned:
             for more in known[n_learned:]:
                 curves.add(more)
-            rules = curves.rules(pareto_front(known), confidence)
+            n_trials = n_known_to(record.number, GENERATION)
+            rules = curves.rules(pareto_front(known), confidence_after(n_trials, confidence))
             n_learned = len(known)
         return rules.rule(record.n_params)
 
@@ -201,9 +207,9 @@ def read_short() -> list[list[TrialRecord]]:
     return list(searches.values())
 
 
-def read_stopped() -> list[list[TrialRecord]]:
+def read_stopped(path: Path = RESULTS / "fashion-mnist-stopped.json") -> list[list[TrialRecord]]:
     """The searches of ``train_stopped.py``; a record's rule stops it where the study did."""
-    return [list(map(from_stopped, rows)) for rows in read("fashion-mnist-stopped.json")]
+    return [list(map(from_stopped, rows)) for rows in json.loads(path.read_text())]
 
 
 def from_stopped(row: list[Any]) -> TrialRecord:

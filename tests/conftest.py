@@ -6,11 +6,12 @@ import sys
 import zlib
 from dataclasses import dataclass, replace
 
+import hypothesis
 import numpy as np
 import pytest
 
 from nasopt.cli import main
-from nasopt.data import DataSource, load_test, load_train_val
+from nasopt.data import DataSource, TrainVal, load_test, load_train_val
 from nasopt.errors import DivergedError
 from nasopt.genome import Genome, ImageShape
 from nasopt.model import build_model, save_weights
@@ -18,12 +19,29 @@ from nasopt.records import Candidate, Evaluation, StopRule, TrialRecord
 from nasopt.search.plan import SearchPlan
 from nasopt.space import SearchSpace
 from nasopt.training import Recipe, train
+from nasopt.training.native_engine import ISA_VARIABLE
+from tests.native_cases import cut
+
+hypothesis.settings.register_profile("nasopt", deadline=None)  # machines stall
+hypothesis.settings.load_profile("nasopt")
 
 
 @pytest.fixture(scope="session")
 def fashion():
     """The whole data set, as a search sees it."""
     return load_train_val(DataSource())
+
+
+@pytest.fixture(scope="session")
+def clothes(fashion):
+    """6,000 training and 1,000 validation images of Fashion-MNIST."""
+    return TrainVal(cut(fashion.train, 6000), cut(fashion.val, 1000), fashion.n_classes)
+
+
+@pytest.fixture
+def force_isa(monkeypatch, isa):
+    """Has the native engine use the instruction set of a test that is given one."""
+    monkeypatch.setenv(ISA_VARIABLE, isa)
 
 
 @pytest.fixture(scope="session")

@@ -101,13 +101,13 @@ def networks(draw):
 
 
 @given(networks())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_any_genome_on_any_image(network):
     assert_same(network, random_images(network, 8))
 
 
 @given(networks())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_map_touches_the_one_it_is_made_from(network):
     cost = count_cost(network.genome, network.image, network.n_classes)
     plan = plan_memory(cost, network.image)

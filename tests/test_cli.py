@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,12 @@ import optuna
 import pytest
 
 from nasopt.cli import app
+from nasopt.errors import DivergedError, SearchStoppedError
 from nasopt.model import load_network, read_metadata
+from nasopt.reference import train_reference
+from nasopt.search.driver import Limits
+from nasopt.workflow import Pool, open_context
+from nasopt.workflow.context import workers
 
 GENOME = "RC 4 3 relu;RC 6 3 gelu;FL swish"
 PROGRAM = (sys.executable, "-m", "nasopt")
@@ -243,6 +249,46 @@ def test_the_main_job_from_search_to_weights(nasopt, study_file):
     document = json.loads(out)
     assert (code, err) == (0, "")
     assert (document["n_trials"], document["stopped_by"]) == (8, "trials")
+
+
+def test_limits_and_workers_are_those_asked_for(nasopt, study_file, monkeypatch):
+    seen = []
+
+    def note(_context, limits, pool, *_callbacks):
+        seen.append((limits, pool))
+        raise SearchStoppedError("enough")
+
+    monkeypatch.setattr("nasopt.workflow.run_search", note)
+    nasopt("search", study_file, "--budget", "90s", "--workers", 3)
+    nasopt("search", study_file)
+    assert seen == [(Limits(90.0, None), Pool(3)), (Limits(900.0, 6), Pool())]
+    with workers("native", Pool(3)) as (executor, n_workers):
+        assert n_workers == executor._max_workers == 3
+
+
+def test_data_of_an_option_are_relative_to_where_one_is(
+    study_file, small_npz, tmp_path, monkeypatch
+):
+    here = tmp_path / "here"
+    here.mkdir()
+    shutil.copy(small_npz, here / "mine.npz")
+    monkeypatch.chdir(here)
+    assert open_context(study_file, data="mine.npz").source.path == here / "mine.npz"
+
+
+def test_a_seed_without_a_result_counts_as_zero_and_is_named(nasopt, small_npz, monkeypatch):
+    def train_all_but_one(genome, recipe, seed, *args, **options):
+        if seed == 1:
+            raise DivergedError("the loss became nan")
+        return train_reference(genome, recipe, seed, *args, **options)
+
+    monkeypatch.setattr("nasopt.reference.train_reference", train_all_but_one)
+    words = ("train", GENOME, "--data", small_npz, "--seeds", 2, "--epochs", 1)
+    code, out, err = nasopt(*words, "--bar", "0.05", "--json")
+    document = json.loads(out)
+    assert (code, document["pass_rate"]) == (0, 0.5)
+    assert document["failures"] == [{"seed": 1, "reason": "the loss became nan"}]
+    assert "seed 1 gave no result: the loss became nan" in err
 
 
 def test_trials_that_are_asked_for_are_not_cut_short_by_the_budget_of_the_file(nasopt, study_file):

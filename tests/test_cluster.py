@@ -144,7 +144,9 @@ def test_leaving_without_waiting_ends_what_runs(cluster, tmp_path):
     written = tmp_path / "pid"
     running = executor.submit(sleep_as, written)
     waiting = [executor.submit(time.sleep, 60) for _ in range(3)]
+    deadline = time.monotonic() + 60
     while not (written.exists() and written.read_text()):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     executor.shutdown(wait=False, cancel_futures=True)
     with pytest.raises((WorkerDiedError, WorkerLostError)):

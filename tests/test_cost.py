@@ -30,7 +30,7 @@ def fits(genome, image):
 
 
 @given(cases(), st.integers(2, 12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_costs_are_those_of_the_network_that_is_built(case, n_classes):
     image, genome = case
     model = build_model(genome, image, n_classes)

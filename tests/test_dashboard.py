@@ -59,9 +59,11 @@ def serving(database, port):
     with make_dashboard(database, "127.0.0.1", port) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{port}/dashboard/studies/1"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{port}/dashboard/studies/1"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 import gzip
 import hashlib
+import os
 import re
 import shutil
+import subprocess
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -105,6 +107,16 @@ def raw_files():
     return fashion_mnist._raw_folder(fashion_mnist.cache_folder())
 
 
+@pytest.fixture(scope="module")
+def packed_files(raw_files, tmp_path_factory):
+    """A folder with the four files as they are handed out."""
+    folder = tmp_path_factory.mktemp("packed")
+    for name in NAMES:
+        content = (raw_files / name).read_bytes()
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content, compresslevel=1))
+    return folder
+
+
 def test_when_nothing_is_found_the_error_lists_what_was_tried(cache):
     with pytest.raises(DataError) as caught:
         fashion_mnist.read_fashion_mnist()
@@ -126,14 +138,13 @@ def test_a_server_that_answers_nonsense_is_one_more_way_that_failed(cache, monke
 @pytest.mark.parametrize("place", ["", "raw", "FashionMNIST/raw"])
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_named_folder_is_used_packed_or_not(
-    raw_files, cache, tmp_path, monkeypatch, place, packed
+    raw_files, packed_files, cache, tmp_path, monkeypatch, place, packed
 ):
     folder = tmp_path / "mine" / place
     folder.mkdir(parents=True)
     for name in NAMES:
         if packed:
-            content = (raw_files / name).read_bytes()
-            (folder / f"{name}.gz").write_bytes(gzip.compress(content, compresslevel=1))
+            shutil.copy(packed_files / f"{name}.gz", folder)
         else:
             shutil.copy(raw_files / name, folder)
     monkeypatch.undo()
@@ -151,16 +162,9 @@ def test_a_wrong_folder_is_an_error_at_once(cache, tmp_path):
         fashion_mnist.read_fashion_mnist(tmp_path)
 
 
-def copy_packed(raw_files, folder):
-    folder.mkdir()
-    for name in NAMES:
-        content = (raw_files / name).read_bytes()
-        (folder / f"{name}.gz").write_bytes(gzip.compress(content, compresslevel=1))
-
-
-def test_truncated_and_changed_files_are_named(raw_files, cache, tmp_path):
+def test_truncated_and_changed_files_are_named(packed_files, cache, tmp_path):
     folder = tmp_path / "mine"
-    copy_packed(raw_files, folder)
+    shutil.copytree(packed_files, folder)
     labels = folder / "t10k-labels-idx1-ubyte.gz"
     intact = labels.read_bytes()
     labels.write_bytes(intact[:-100])
@@ -173,11 +177,10 @@ def test_truncated_and_changed_files_are_named(raw_files, cache, tmp_path):
         fashion_mnist.read_fashion_mnist(folder)
 
 
-def test_a_corrupt_cache_is_replaced(raw_files, cache, tmp_path, monkeypatch):
-    copy_packed(raw_files, tmp_path / "system")
+def test_a_corrupt_cache_is_replaced(packed_files, cache, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv(fashion_mnist.CACHE_VARIABLE, str(cache))
-    monkeypatch.setattr(fashion_mnist, "SYSTEM_FOLDER", tmp_path / "system")
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_FOLDER", packed_files)
     fashion_mnist.read_fashion_mnist()
     spoilt = fashion_mnist._raw_folder(cache) / NAMES[1]
     spoilt.write_bytes(b"short")
@@ -186,20 +189,43 @@ def test_a_corrupt_cache_is_replaced(raw_files, cache, tmp_path, monkeypatch):
     assert spoilt.stat().st_size == 60_008
 
 
-def test_a_cache_that_cannot_be_written_says_so(raw_files, cache, tmp_path):
-    copy_packed(raw_files, tmp_path / "mine")
+def test_a_cache_that_cannot_be_written_says_so(packed_files, cache):
     cache.write_text("a file where the folder should be")
     with pytest.raises(
         OutputError, match="cannot write .*train-images.*; set NASOPT_CACHE to a folder"
     ):
-        fashion_mnist.read_fashion_mnist(tmp_path / "mine")
+        fashion_mnist.read_fashion_mnist(packed_files)
 
 
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="not a Debian machine")
+def test_debians_package_is_unpacked_without_root(packed_files, cache, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    package, tools = tmp_path / "package", tmp_path / "tools"
+    shutil.copytree(packed_files, package / fashion_mnist.SYSTEM_FOLDER.relative_to("/"))
+    (package / "DEBIAN").mkdir()
+    (package / "DEBIAN" / "control").write_text(
+        f"Package: {fashion_mnist.DEBIAN_PACKAGE}\nVersion: 1\nArchitecture: all\n"
+        "Maintainer: a <a@b>\nDescription: a\n"
+    )
+    built = tmp_path / "built.deb"
+    subprocess.run(["dpkg-deb", "-Znone", "--build", package, built], check=True)
+    tools.mkdir()
+    apt_get = tools / "apt-get"  # downloads from nowhere
+    apt_get.write_text(
+        f'#!/bin/sh\ncase "$*" in *download*) cp {built} ./{fashion_mnist.DEBIAN_PACKAGE}_1_all.deb;; esac\n'
+    )
+    apt_get.chmod(0o755)
+    monkeypatch.setenv(fashion_mnist.CACHE_VARIABLE, str(cache))
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    fashion_mnist._fetch_from_debian(cache)
+    fashion_mnist._check_cache(cache)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="not a Debian machine")
 def test_debians_package_is_fetched_without_root(cache, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv(fashion_mnist.CACHE_VARIABLE, str(cache))
-    if shutil.which("apt-get") is None:
-        pytest.skip("not a Debian machine: there is no apt-get to fetch with")
     fashion_mnist._fetch_from_debian(cache)
     fashion_mnist._check_cache(cache)
 
@@ -264,6 +290,17 @@ def test_axes_and_types_of_own_images(tmp_path, shape, expected, dtype):
     train, _ = read_npz(path)
     assert train.shape == expected
     assert train.images.dtype == (np.float32 if dtype is np.float64 else np.uint8)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("scale", [np.uint8, lambda x: x / 7 - 3])
+def test_pixels_keep_their_place_and_their_scale(tmp_path, channels_last, scale):
+    rng = np.random.default_rng(0)
+    train, test = (scale(rng.integers(0, 256, (n, 3, 8, 9))) for n in (60, 20))
+    stored = [np.moveaxis(x, 1, -1) if channels_last else x for x in (train, test)]
+    path = write(tmp_path / "own.npz", x_train=stored[0], x_test=stored[1])
+    for split, expected in zip(read_npz(path), (train, test), strict=True):
+        np.testing.assert_array_equal(split.images, expected.astype(split.images.dtype))
 
 
 @pytest.mark.parametrize(

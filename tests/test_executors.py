@@ -55,7 +55,9 @@ def test_shutdown_without_waiting_ends_a_running_task_at_once():
     executor = IsolatedProcesses(1)
     assert executor.submit(square, 2).result() == 4
     future = executor.submit(time.sleep, 60)
+    deadline = time.monotonic() + 60
     while not future.running():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(0.2)
     began = time.monotonic()

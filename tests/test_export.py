@@ -88,6 +88,17 @@ def test_what_differs_from_pytorch_is_not_written(trained_file, tmp_path, monkey
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_is_compared(kind, trained_file, tmp_path, monkeypatch):
+    def run_wrongly(_kind, _content, _name, network, images):
+        return run_model(network.model, images) + 1
+
+    monkeypatch.setattr("nasopt.export._run", run_wrongly)
+    with pytest.raises(ExportError, match=f"the export to {kind} differs from PyTorch by 1 "):
+        export_network(trained_file, [kind], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_a_compiler_the_header_is_written_and_said_to_be_unchecked(
     trained_file, tmp_path, monkeypatch
 ):

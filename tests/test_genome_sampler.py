@@ -12,7 +12,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveSamplerTestCase
 
-from nasopt.genome import ImageShape
+from nasopt.genome import ACTIVATIONS, Genome, ImageShape
+from nasopt.records import Candidate
 from nasopt.search.accuracy_model import AccuracyModel
 from nasopt.search.genome_features import GROUPS, make_features
 from nasopt.search.genome_sampler import (
@@ -87,9 +88,9 @@ def test_the_trajectory_does_not_depend_on_workers_or_on_who_ends_first(n_worker
     assert together == alone
 
 
-def test_a_study_goes_on_as_if_it_had_never_stopped(tmp_path):
+def test_a_study_goes_on_as_if_it_had_never_stopped():
     _, whole = search(30)
-    storage = f"sqlite:///{tmp_path}/study.db"
+    storage = optuna.storages.InMemoryStorage()
     chosen = []
     for n_trials in (1, 7, 8, 14):
         study = make_study(storage=storage)  # a new process has a new sampler
@@ -208,7 +209,32 @@ def test_the_union_holds_every_parameter_compatibly(space):
         assert space.to_params(space.sample(rng)).keys() <= union.keys()
 
 
-def test_features_are_finite_aligned_and_grouped():
+def test_the_features_of_one_candidate():
+    genome = Genome.parse("NC 2 3 relu;RC 4 5 swish;RC 8 3 tanh;NC 3 1 gelu;FL relu;")
+    # Maps of 28x28, 12x12, 5x5 and 5x5 pixels; a pixel is two of the image wide after the first reduction.
+    n_params = 2 * 10 + 4 * 51 + 8 * 37 + 3 * 9
+    macs = 784 * 18 + 144 * 200 + 25 * 288 + 25 * 24
+    reach = 1 + 2 + 4 + 2 * 2
+    relu, swish, tanh, gelu = (
+        np.array(ACTIVATIONS) == n for n in ("relu", "swish", "tanh", "gelu")
+    )
+    expected = [
+        *np.log([n_params, macs, reach, 5]),
+        *np.log([2, 3, 3]),  # of the three stretches; one without layers is as wide as the end
+        *np.log([4, 8, 2, 3]),  # the reductions, the narrowest, the end
+        *(1, 0, 1),
+        *(2, 0, 0, 5, 3),
+        *swish,
+        *tanh,
+        *(relu + swish + tanh + gelu) / 4,
+        *relu,
+        *np.log([0.01, 0.1]),
+    ]
+    found = make_features(SPACE)(Candidate(genome, 0.01, 0.1))
+    np.testing.assert_allclose(found, np.array(expected, dtype=float))
+
+
+def test_features_are_finite_and_vary():
     features = make_features(SPACE)
     rng = np.random.default_rng(0)
     table = np.stack([features(SPACE.sample(rng)) for _ in range(200)])

@@ -40,9 +40,9 @@ def test_mistakes_are_counted_and_the_worst_come_first(trained_file, small_npz):
 
 def test_only_the_weights_of_the_chosen_network_are_inspected(trained_file, small_npz):
     source, chosen = DataSource(small_npz), chosen_of(trained_file)
-    assert inspect_chosen(trained_file, source, chosen).seed == int(
-        read_metadata(trained_file)["seed"]
-    )
+    fourth = replace(chosen, seeds=(replace(chosen.seeds[1], replicate=4),))
+    assert inspect_chosen(trained_file, source, chosen).seed == 1
+    assert inspect_chosen(trained_file, source, fourth).seed == 4  # by its number, not its value
     assert inspect_chosen(trained_file, source, None) is None
     assert inspect_chosen(Path("missing.safetensors"), source, chosen) is None
     layers = (replace(chosen.candidate.genome.layers[0], filters=9),)

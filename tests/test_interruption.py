@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -66,6 +67,28 @@ def test_ctrl_c_ends_after_the_running_trials_with_code_130(study_file):
     assert "interrupted; run the same command to go on" in out
     study = wait_for_trials(study_file, 2)
     assert {t.state.name for t in study.trials} <= {"COMPLETE"}
+
+
+def test_a_running_search_tells_its_state_and_ends_when_it_is_terminated(nasopt, study_file):
+    with start(study_file) as process:
+        wait_for_trials(study_file, 1)
+        code, out, _ = nasopt("status", study_file)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert (code, out.startswith("tiny: ")) == (0, True)
+    assert process.returncode == 130
+    assert "stopping after the running trials" in err
+
+
+def test_the_dashboard_serves_the_study_until_ctrl_c(nasopt, study_file, free_port):
+    assert nasopt("search", study_file, "--trials", 2)[0] == 0
+    with start_command("dashboard", study_file, "--port", free_port) as process:
+        assert f":{free_port}/dashboard" in process.stdout.readline()
+        api = f"http://127.0.0.1:{free_port}/api/studies"
+        with urllib.request.urlopen(api, timeout=60) as answer:
+            assert "tiny" in answer.read().decode()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
 
 
 def test_a_second_ctrl_c_ends_at_once(study_file):

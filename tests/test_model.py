@@ -48,7 +48,7 @@ def forward_by_hand(genome, weights, image):
 
 
 @given(genomes(max_normal=2, max_filters=4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_network_computes_what_the_task_says(genome):
     rng = np.random.default_rng(0)
     weights = initial_weights(genome, 1, 10, rng)

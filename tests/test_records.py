@@ -19,9 +19,11 @@ def test_seeds_are_fixed_for_ever():
     assert trial_seed(1, SMALL, 1) == 2704478250
 
 
-def test_seeds_differ_by_study_genome_and_replicate():
+def test_seeds_differ_by_study_genome_replicate_and_purpose():
     seeds = {trial_seed(s, g, r) for s in range(5) for g in (SMALL, OTHER) for r in range(5)}
     assert len(seeds) == 50
+    purposes = ("search", "race", "final")
+    assert len({trial_seed(1, SMALL, r, p) for r in range(60) for p in purposes}) == 180
 
 
 @given(st.lists(st.tuples(st.integers(800, 820), st.integers(0, 20)), max_size=20))

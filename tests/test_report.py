@@ -10,7 +10,8 @@ import scipy.stats
 from nasopt.data import FASHION_MNIST_NAMES
 from nasopt.errors import DataError
 from nasopt.genome import ImageShape
-from nasopt.records import Race, SeedResult, Verification
+from nasopt.pareto import hypervolume
+from nasopt.records import Evaluation, Race, SeedResult, Verification
 from nasopt.report import (
     ReportInput,
     paper_figures,
@@ -19,6 +20,7 @@ from nasopt.report import (
     write_report,
 )
 from nasopt.report.content import Inspection, WrongImage
+from nasopt.report.savings import judge_savings
 from nasopt.report.view import StudyView, mean_interval
 from nasopt.selection import SelectionRule, select_network
 from tests.conftest import make_record
@@ -73,6 +75,22 @@ def test_duplicates_are_counted_once_and_one_is_not_many(data):
     assert "4 trials with an accuracy: 3 trained to the end, 1 that repeated one of these" in html
     assert "2 duplicates avoided, those of trainings that had been stopped early too" in html
     assert "1 training stopped early" in html
+
+
+def test_savings_are_counted_in_seconds_of_training():
+    whole = make_record(0, 900, 0.7, evaluation=Evaluation(0.7, 0.7, (0.5, 0.6, 0.7), False, 3.0))
+    cut = Evaluation(0.3, 0.3, (0.3,), dead=False, duration_s=1.5, stopped=True)
+    stopped = make_record(1, 910, 0.3, state="pruned", evaluation=cut)
+    savings = judge_savings([whole, stopped, replace(whole, number=2, duplicate_of=0)])
+    assert (savings.n_duplicates, savings.duplicates_s) == (1, 3.0)
+    assert (savings.stopped_s, savings.trained_s) == (3.0, 4.5)
+
+
+def test_the_hypervolume_at_the_end_is_that_of_the_front(data):
+    losses = [(1 - r.val_accuracy, np.log10(r.n_params)) for r in RECORDS]
+    drawn = paper_figures(data)["volume-trials"].data[0].y
+    largest = max(size for _, size in losses)
+    assert drawn[-1] == pytest.approx(hypervolume(losses, (0.9, largest)))
 
 
 def test_the_title_of_named_trials_and_the_seeds_are_as_they_are_called(whole):

@@ -2,16 +2,18 @@
 
 import json
 import re
-import threading
+from dataclasses import replace
 
 import optuna
 import pytest
 
 from nasopt.errors import DataError, OutputError
 from nasopt.model import load_network, read_metadata
-from nasopt.search.driver import Limits
+from nasopt.records import StopRule
+from nasopt.search.stopping import TeachingCurves
 from nasopt.search.storage import storage_url
-from nasopt.workflow import Pool, open_context, run_search
+from nasopt.verification import FinalTraining
+from nasopt.workflow import open_context
 
 
 def test_by_another_rule_the_report_follows_it(nasopt, study_file):
@@ -241,20 +243,26 @@ def test_no_numbers_are_written_of_a_choice_without_weights(nasopt, study_file, 
     assert not (study_file.parent / "runs" / "tiny" / "selection.json").exists()
 
 
-def test_auto_is_decided_once_for_all_machines(study_file, monkeypatch):
+def test_auto_is_decided_once_for_all_machines(nasopt, study_file, monkeypatch):
+    nasopt("search", study_file, "--quiet")
     monkeypatch.setattr("nasopt.training.engines.native_available", lambda: False)
-    evaluators = []
+    engines = []
 
     def note(_source, _recipe, engine):
-        evaluators.append(engine)
+        engines.append(engine)
         raise OutputError("enough")
 
-    monkeypatch.setattr("nasopt.workflow.search.TrainingEvaluator", note)
-    context = open_context(study_file)
-    assert context.settings.training.engine == "auto"
-    with pytest.raises(OutputError, match="enough"):
-        run_search(context, Limits(), Pool(1), threading.Event(), print)
-    assert evaluators == ["torch"]
+    for module in ("search", "selection", "floor"):
+        monkeypatch.setattr(f"nasopt.workflow.{module}.TrainingEvaluator", note)
+    assert open_context(study_file).settings.training.engine == "auto"
+    recipe = ("--lr", "0.03", "--lr-decay", "0.1")
+    for words in (
+        ("search", study_file, "--trials", 9),
+        ("verify", study_file),
+        ("floor", study_file, "--below", 960, "--depth", 2, *recipe),
+    ):
+        assert "enough" in nasopt(*words)[2]
+    assert engines == ["torch"] * 3
 
 
 def test_weights_that_are_lost_or_damaged_are_written_again(nasopt, study_file, monkeypatch):
@@ -272,6 +280,49 @@ def test_weights_that_are_lost_or_damaged_are_written_again(nasopt, study_file, 
     monkeypatch.setattr("nasopt.workflow.selection.__version__", "100")
     assert nasopt("verify", study_file, "--quiet")[0] == 0
     assert path.read_bytes() == again  # another version alone is no reason to train again
+
+
+def test_weights_that_are_not_above_the_bar_any_more_are_not_written(
+    nasopt, study_file, monkeypatch
+):
+    class Rounded(FinalTraining):
+        def __call__(self, candidate, seed):
+            result = super().__call__(candidate, seed)
+            return replace(result, epochs=(replace(result.last, accuracy=0.2),))
+
+    nasopt("search", study_file, "--quiet")
+    nasopt("verify", study_file, "--quiet")
+    path = study_file.parent / "runs" / "tiny" / "model.safetensors"
+    path.unlink()
+    monkeypatch.setattr("nasopt.workflow.selection.FinalTraining", Rounded)
+    code, _, err = nasopt("verify", study_file, "--quiet")
+    assert (code, "rounds differently" in " ".join(err.split()), path.exists()) == (2, True, False)
+
+
+def test_the_gate_and_the_stop_rule_of_a_floor(nasopt, study_file, monkeypatch):
+    asked = []
+
+    def note(_curves, accuracy, confidence):
+        asked.append((accuracy, confidence))
+        return StopRule((0.01,))
+
+    study_file.write_text(study_file.read_text().replace("margin = 0.0", "margin = 0.05"))
+    nasopt("search", study_file, "--quiet")
+    monkeypatch.setattr(TeachingCurves, "rule_to_reach", note)
+    words = ("floor", study_file, "--below", "960", "--depth", "2", "--trainings", 1, "--json")
+    floor = json.loads(nasopt(*words, "--lr", "0.03", "--lr-decay", "0.1")[1])
+    assert floor["gate"] == pytest.approx(0.15)
+    assert asked == [(pytest.approx(0.15), 0.99)]
+
+
+@pytest.mark.browser
+@pytest.mark.usefixtures("chromium")
+def test_the_figures_of_a_report_are_written_beside_it(nasopt, study_file):
+    nasopt("search", study_file, "--quiet")
+    assert nasopt("report", study_file, "--figures")[0] == 0
+    figures = study_file.parent / "runs" / "tiny" / "figures"
+    assert {path.name for path in figures.iterdir()} >= {"front.png", "front.svg"}
+    assert (figures / "front.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_floor_says_nothing_of_what_the_study_does_not_have(nasopt, study_file):

@@ -4,9 +4,12 @@ import pytest
 
 from nasopt.data import DataSource
 from nasopt.errors import SettingsError
+from nasopt.selection import SelectionRule
 from nasopt.settings import StudyFile, parse_duration, read_study_file, run_folder
+from nasopt.training import Recipe
 from nasopt.workflow import open_context
 
+STUDIES = Path(__file__).parents[1] / "studies"
 MINIMAL = 'name = "a"\nbar = 0.75\n'
 
 
@@ -17,14 +20,14 @@ def read(tmp_path, text):
 
 
 def test_the_study_that_is_shipped_is_valid():
-    settings = read_study_file(Path("studies/fashion-mnist.toml"))
+    settings = read_study_file(STUDIES / "fashion-mnist.toml")
     plan = settings.plan(DataSource())
     assert plan.bar == 0.75
     assert plan.space.image == (1, 28, 28)
     assert settings.recipe.patience is None
 
 
-@pytest.mark.parametrize("path", sorted(Path("studies").glob("*.toml")), ids=str)
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_study_that_is_shipped_can_be_searched(path):
     settings = read_study_file(path)
     assert settings.name == path.stem
@@ -39,6 +42,25 @@ def test_defaults_are_the_reference_recipe(tmp_path):
     assert (space.lr, space.lr_decay) == ((2e-3, 2e-3), (0.05, 0.05))
     assert (settings.training.epochs, settings.training.batch_size) == (10, 128)
     assert settings.search.sampler == "nsga2"
+
+
+def test_every_key_steers_what_it_names(tmp_path):
+    text = MINIMAL + (
+        "[training]\nepochs = 3\nbatch_size = 32\n"
+        "[search]\nsampler = 'random'\npopulation_size = 5\ngeneration_size = 4\nstop_confidence = 0.8\nreplicates = 0.1\n"
+        "[selection]\nmargin = 0.02\nrace_seeds = 7\nseeds = 6\nmin_pass_rate = 0.7\nmax_candidates = 5\n"
+    )
+    settings = read(tmp_path, text)
+    plan = settings.plan(DataSource())
+    assert (plan.sampler, plan.population_size, plan.generation_size) == ("random", 5, 4)
+    assert (plan.stop_confidence, plan.replicate_share, plan.margin) == (0.8, 0.1, 0.02)
+    assert settings.recipe == Recipe(epochs=3, batch_size=32, patience=None)
+    assert settings.rule == SelectionRule(
+        0.75, 0.02, n_seeds=6, min_pass_rate=0.7, max_candidates=5, race_seeds=7
+    )
+    assert read(tmp_path, MINIMAL).plan(DataSource()).stop_confidence == "growing"
+    to_the_end = read(tmp_path, text.replace("[search]", "[search]\nearly_stopping = false"))
+    assert to_the_end.plan(DataSource()).stop_confidence is None
 
 
 def test_a_number_fixes_a_range(tmp_path):
@@ -57,6 +79,8 @@ def test_a_number_fixes_a_range(tmp_path):
         ('name = "a"\nbar = 75', r"bar: .*less than 1 \(found 75\); write it as a fraction, 0.75 for 75 %"),
         ('name = "../a"\nbar = 0.7', r"name: use letters, digits, '\.', '_' and '-', without spaces, .*found '../a'"),
         ('name = "a b"\nbar = 0.7', r"name: use letters, digits, .*found 'a b'"),
+        (MINIMAL + "[search]\nstop_confidence = 1", r"search.stop_confidence: wants 'growing', or a number above 0.5 and below 1 \(found 1\)"),
+        (MINIMAL + "[search]\nstop_confidence = 'bold'", r"search.stop_confidence: wants 'growing', or a number .*\(found 'bold'\)"),
         (MINIMAL + "[search]\nsampler = 'nsga'", r"search.sampler: .*'nsga2', 'optuna-nsga2', 'tpe' or 'random'"),
         (MINIMAL + "[search]\nbudget = 'soon'", r"search.budget: 'soon' is not a duration above zero; write for example 90s"),
         (MINIMAL + "[space]\nkernel = [1, 2, 3]", r"space.kernel: wants two numbers; write \[low, high\] \(found \[1, 2, 3\]\)"),

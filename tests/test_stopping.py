@@ -7,10 +7,12 @@ import pytest
 
 from nasopt.candidates import pareto_front
 from nasopt.records import TO_THE_END, Evaluation, StopRule
+from nasopt.search import stopping
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.stopping import TeachingCurves, is_control, judge_stopping
 from nasopt.search.study import open_study, read_records, working_copy
 from tests.conftest import make_record
+from tests.table_search import run
 
 
 def trained(number, n_params, curve, **changes):
@@ -173,3 +175,21 @@ def test_what_was_lost_is_told_by_the_controls():
     verdict = judge_stopping(records)
     assert (verdict.n_controls, verdict.n_controls_hit, verdict.n_lost) == (3, 2, 1)
     assert (verdict.n_stopped, verdict.epochs_trained, verdict.epochs_saved) == (1, 7, 1)
+
+
+def test_a_growing_confidence_lets_less_be_stopped_wrongly_the_longer_a_study_is():
+    asked = [stopping.confidence_after(n, "growing") for n in (0, 100, 250, 500, 1000, 5000)]
+    assert asked == pytest.approx([0.8, 0.8, 0.8, 0.9, 0.95, 0.99])
+    assert stopping.confidence_after(5000, 0.9) == 0.9
+
+
+def test_a_search_asks_for_the_confidence_of_what_a_trial_may_know(plan, database, monkeypatch):
+    asked = []
+
+    def note(n_trials, confidence):
+        asked.append((n_trials, confidence))
+        return 0.9
+
+    monkeypatch.setattr("nasopt.search.driver.confidence_after", note)
+    run(replace(plan, stop_confidence="growing", generation_size=4), database, 20)
+    assert asked == [(n, "growing") for n in (0, 4, 8, 12)]

@@ -129,25 +129,60 @@ def test_the_smallest_that_passes_is_one_that_would_be_raced(table):
     assert ablate_stopping.judge(records(0.5), table)[1] == 3000
 
 
-def test_a_lost_member_is_compared_with_the_front_that_is_left():
-    rule = StopRule((2.0,))
+def make_front():
+    """Three trials of two epochs on a front, numbered 0, 1 and 32."""
     records = [
         make_record(i, 1000 + i, a, evaluation=Evaluation(a, a, (0.3, a), False, 2.0))
         for i, a in enumerate((0.5, 0.6, 0.7))
     ]
-    whole = [replace(r, number=n) for n, r in zip((0, 1, 32), records, strict=True)]
-    seen = replay_stopping.replay(whole, lambda *_: rule, 0)
+    return [replace(r, number=n) for n, r in zip((0, 1, 32), records, strict=True)]
+
+
+def test_a_replay_leaves_the_curve_up_to_where_its_rule_stops_and_the_controls():
+    rule = StopRule((2.0,))
+    seen = replay_stopping.replay(make_front(), lambda *_: rule, 0)
     assert [r.state for r in seen] == ["complete", "pruned", "complete"]  # 0 and 32 are controls
     assert (seen[1].evaluation.curve, seen[1].evaluation.duration_s) == ((0.3,), 1.0)
-    lost, left = retrain_lost.lost_and_left(whole, 0.9)  # too few curves to stop any
+    lost, left = retrain_lost.lost_and_left(make_front(), 0.9)  # too few curves to stop any
     assert (lost, [s.n_params for s in left]) == ([], [1000, 1001, 1002])
-    means = {s.candidate: s.n_params / 2000 for s in left}
-    assert retrain_lost.best_of_size(left, 1001, means) == 0.5005
-    assert retrain_lost.best_of_size(left, 999, means) == 0
+
+
+def test_a_lost_member_is_judged_by_other_seeds_than_its_rival_was_chosen_by():
+    small, middle, large = pareto_front(make_front())
+    known = {
+        (0, small.candidate): [0.9, 0.9, 0.71, 0.73],
+        (0, middle.candidate): [0.1, 0.1, 0.72, 0.74],
+        (0, large.candidate): [0.99, 0.99, 0.9, 0.9],
+    }
+    assert retrain_lost.rival(middle, [small, large], known, 0, 2) == small  # large is larger
+    verdict = retrain_lost.judge(middle, small, known, 0, 2)
+    assert verdict == (pytest.approx(0.01), pytest.approx(0.01 * np.sqrt(2)))
+    assert (verdict.is_lost, verdict.is_surely_lost) == (True, False)
+    assert retrain_lost.Verdict(0.03, 0.01).is_surely_lost
+    assert not retrain_lost.judge(small, middle, known, 0, 2).is_lost
+    assert retrain_lost.rival(small, [middle, large], known, 0, 2) is None
+    assert retrain_lost.judge(small, None, known, 0, 2).is_surely_lost
+
+
+def test_only_seeds_that_are_missing_are_trained():
+    candidate = make_front()[0].candidate
+    trained = []
+
+    def train(of, seeds):
+        assert of == candidate
+        trained.extend(seeds)
+        return [0.5] * len(seeds)
+
+    known = {}
+    assert retrain_lost.complete(known, 0, candidate, 2, train)
+    assert retrain_lost.complete(known, 0, candidate, 3, train)
+    assert not retrain_lost.complete(known, 0, candidate, 3, train)
+    assert known == {(0, candidate): [0.5] * 3}
+    assert len(set(trained)) == 3
 
 
 def test_the_published_count_of_what_is_lost_is_that_of_its_table(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["retrain_lost.py"])
-    monkeypatch.setattr(retrain_lost, "train", None)  # all is there
+    monkeypatch.setattr(retrain_lost, "complete", lambda *_: False)  # all is there
     retrain_lost.main()
     assert capsys.readouterr().out.endswith("26 stopped, 13 of them truly lost\n")

@@ -10,7 +10,7 @@ from torch.nn import functional
 from nasopt.data import Split, TrainVal
 from nasopt.errors import DivergedError, EngineError, SettingsError, TooLargeError
 from nasopt.genome import Genome
-from nasopt.model import build_model
+from nasopt.model import build_model, run_model
 from nasopt.training import EarlyStopping, Recipe, train
 from nasopt.training.randomness import epoch_orders, initial_weights, training_rngs
 from nasopt.training.torch_engine import evaluate_with_torch
@@ -84,6 +84,15 @@ def test_initial_weights_are_glorot_uniform_with_zero_biases(genome):
         fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(tensor)
         assert np.abs(weight).max() <= math.sqrt(6 / (fan_in + fan_out)) * (1 + 1e-6)
         assert not bias.any()
+
+
+def test_the_weights_and_orders_of_a_seed_are_fixed_for_ever():
+    # Others would change every published result: the numbers were written down once.
+    weights_rng, orders_rng = training_rngs(1)
+    genome = Genome.parse("RC 2 3 relu;RC 2 2 relu;FL relu")
+    first = initial_weights(genome, 1, 10, weights_rng)[0].reshape(-1)[:3]
+    np.testing.assert_allclose(first, [0.18765157, -0.30703941, 0.13681906], rtol=1e-6)
+    assert next(epoch_orders(10, orders_rng)).tolist() == [5, 0, 9, 3, 2, 4, 6, 1, 8, 7]
 
 
 def test_orders_are_permutations_that_differ_from_epoch_to_epoch():
@@ -167,6 +176,17 @@ def test_training_stops_early_or_when_it_is_told_to(small):
         GENOME, Recipe(epochs=9), 1, small, engine="torch", on_epoch=lambda r: r.epoch == 2
     )
     assert len(stopped.epochs) == 2
+
+
+def test_pytorch_runs_without_onednn(small):
+    """It has corrupted memory on networks of the space: docs/decisions.md."""
+    genome = Genome.parse("RC 1 3 relu;RC 1 3 relu;FL relu")
+    torch.backends.mkldnn.enabled = True
+    train(genome, Recipe(epochs=1), 1, small, engine="torch")
+    assert not torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = True
+    run_model(nn.Identity(), np.zeros((1, 1, 2, 2), np.float32))
+    assert not torch.backends.mkldnn.enabled
 
 
 def test_a_dead_network_is_told_from_a_small_one(small):

@@ -80,9 +80,24 @@ def test_seeds_other_than_the_searchs_are_trained_and_judged_on_test(small_npz, 
     ]
     assert trial_seed(9, CANDIDATE.genome) not in [s.seed for s in done.seeds]
     assert sorted(n for n, _, _ in seen) == [1, 2, 3]
-    expected = FinalTraining(source, RECIPE)(CANDIDATE, done.seeds[1].seed)
+    recipe = replace(RECIPE, lr=0.03, lr_decay=0.1)
+    expected = train(CANDIDATE.genome, recipe, done.seeds[1].seed, final_data(source))
     assert done.seeds[1].test_accuracy == expected.last.accuracy
     assert done.seeds[1].best_test_accuracy == expected.best.accuracy
+
+
+def test_the_engine_that_is_asked_for_trains(small_npz, monkeypatch):
+    asked = []
+
+    def note(*_args, engine="auto", **_options):
+        asked.append(engine)
+        raise DivergedError("enough")
+
+    for module, work in (("evaluation", TrainingEvaluator), ("verification", FinalTraining)):
+        monkeypatch.setattr(f"nasopt.{module}.train", note)
+        with pytest.raises(DivergedError, match="enough"):
+            work(DataSource(small_npz), RECIPE, "torch")(CANDIDATE, 1)
+    assert asked == ["torch", "torch"]
 
 
 def test_known_seeds_are_not_trained_again_and_a_lost_cause_ends_early(small_npz, start):

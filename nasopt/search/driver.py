@@ -33,7 +33,12 @@ from nasopt.search.ledger import n_known_to
 from nasopt.search.plan import SearchPlan
 from nasopt.search.progress import Progress, add_record, summarize
 from nasopt.search.replicates import choose_replicate, is_replicate_turn
-from nasopt.search.stopping import StopRules, TeachingCurves, is_control
+from nasopt.search.stopping import (
+    StopRules,
+    TeachingCurves,
+    confidence_after,
+    is_control,
+)
 from nasopt.search.study import (
     REPLICATE_KEY,
     read_records,
@@ -266,7 +271,8 @@ class SearchDriver:
             replicate = sum(n < trial.number for n in self._numbers.get(candidate, ()))
         elif plan.stop_confidence is not None:
             if self._stop_rules is None or self._stop_rules[0] != n_known:
-                learned = known.curves.rules(known.table.front(), plan.stop_confidence)
+                confidence = confidence_after(n_known, plan.stop_confidence)
+                learned = known.curves.rules(known.table.front(), confidence)
                 self._stop_rules = (n_known, learned)
             rules = self._stop_rules[1]
             rule = rules.rule(plan.space.n_params(candidate.genome))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from nasopt.records import Candidate
 from nasopt.space import SearchSpace
@@ -16,8 +16,8 @@ class SearchPlan:
     of ``n`` by ``margin / sqrt(n)``. ``replicate_share`` of the trials train a promising network of the
     search again, from a further seed. Trials come in generations of ``generation_size``. What a trial samples may depend on the trials
     of generations two or more before its own, so the driver starts no trial before those have ended.
-    ``stop_confidence`` is that of early stopping, None to train every trial to the end. The first trials are those of
-    ``start``, candidates of ``space``.
+    ``stop_confidence`` is that of early stopping, ``growing`` for :func:`nasopt.search.stopping.confidence_after`, None to train every
+    trial to the end. The first trials are those of ``start``, candidates of ``space``.
     """
 
     name: str
@@ -28,7 +28,7 @@ class SearchPlan:
     sampler: str = "nsga2"
     population_size: int = 20
     generation_size: int = 8
-    stop_confidence: float | None = None
+    stop_confidence: float | Literal["growing"] | None = None
     replicate_share: float = 0.0
     start: tuple[Candidate, ...] = ()
     identity: Mapping[str, Any] = field(default_factory=dict)

@@ -4,11 +4,13 @@ A training is hopeless once even an optimistic continuation of its curve leaves 
 by one that is no larger. How much a curve may still gain is learned from the curves of trainings
 that no rule could stop: the error at the end as a share of the error after epoch ``i``. For the
 share of which only ``1 - confidence`` of those curves fell below, an accuracy is needed after epoch ``i``;
-what is below that is stopped. All this is fixed when a trial is asked.
+what is below that is stopped. All this is fixed when a trial is asked. The usual confidence grows with the study: what is
+stopped early in a search would hardly stay on its front, what is stopped late may.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +20,21 @@ from nasopt.records import TO_THE_END, StopRule, TrialRecord
 
 MIN_CURVES = 20
 CONTROL_EVERY = 16
+# Of a growing confidence, the share of curves that may be stopped wrongly: so much over the number of trials, and at most.
+WRONG_STOPS, MOST_WRONG = 50.0, 0.2
 
 
 def is_control(number: int) -> bool:
     """Whether the trial of that number is trained to the end whatever its rule says."""
     return number % CONTROL_EVERY == 0
+
+
+def confidence_after(n_trials: int, asked: float | Literal["growing"]) -> float:
+    """The confidence of rules that are learned from the first ``n_trials``: ``asked``, or one that grows with them.
+
+    A growing one is 80 % up to 250 trials, 90 % after 500, 99 % after 5,000.
+    """
+    return 1 - min(MOST_WRONG, WRONG_STOPS / max(n_trials, 1)) if isinstance(asked, str) else asked
 
 
 @dataclass(frozen=True, slots=True)
