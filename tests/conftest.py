@@ -3,8 +3,8 @@
 import shutil
 import socket
 import sys
-import zlib
-from dataclasses import dataclass, replace
+import threading
+from dataclasses import replace
 
 import hypothesis
 import numpy as np
@@ -12,15 +12,15 @@ import pytest
 
 from nasopt.cli import main
 from nasopt.data import DataSource, TrainVal, load_test, load_train_val
-from nasopt.errors import DivergedError
-from nasopt.genome import Genome, ImageShape
+from nasopt.genome import Genome
 from nasopt.model import build_model, save_weights
-from nasopt.records import Candidate, Evaluation, StopRule, TrialRecord
-from nasopt.search.plan import SearchPlan
-from nasopt.space import SearchSpace
+from nasopt.records import Candidate, Evaluation, TrialRecord
+from nasopt.search.driver import Limits
 from nasopt.training import Recipe, train
 from nasopt.training.native_engine import ISA_VARIABLE
+from nasopt.workflow import Pool, open_context, run_search
 from tests.native_cases import cut
+from tests.table_search import TableEvaluator, make_plan
 
 hypothesis.settings.register_profile("nasopt", deadline=None)  # machines stall
 hypothesis.settings.load_profile("nasopt")
@@ -85,50 +85,9 @@ def trained_file(small, tmp_path_factory):
     return path
 
 
-@dataclass(frozen=True)
-class TableEvaluator:
-    """A stand-in for training, in microseconds: accuracy grows with size and has noise of its own.
-
-    The error after the first of three epochs is about twice that at the end. A candidate whose
-    first layer is ``tanh`` fails, if asked to.
-    """
-
-    fail_tanh: bool = False
-
-    def __call__(self, candidate: Candidate, seed: int, rule: StopRule) -> Evaluation:
-        genome = candidate.genome
-        if self.fail_tanh and genome.layers[0].activation == "tanh":
-            raise DivergedError("the loss became nan")
-        size = sum(layer.filters for layer in genome.layers)
-        noise = zlib.crc32(f"{genome} {seed}".encode()) / 2**32
-        error = 0.1 + 0.5 / size + 0.05 * noise
-        curve: list[float] = []
-        for epoch, factor in enumerate((2.0 - 0.1 * noise, 1.4, 1.0), start=1):
-            curve.append(max(0.0, 1 - factor * error))
-            if rule.should_stop(epoch, curve[-1]):
-                break
-        return Evaluation(
-            curve[-1], curve[-1], tuple(curve), dead=False, duration_s=0.01, stopped=len(curve) < 3
-        )
-
-
 @pytest.fixture
 def table():
     return TableEvaluator()
-
-
-def make_plan(**changes):
-    """A search on Fashion-MNIST's shape, small enough for a table."""
-    space = SearchSpace(
-        ImageShape(1, 28, 28),
-        10,
-        depth=(2, 4),
-        filters=(1, 6),
-        lr=(2e-3, 2e-3),
-        lr_decay=(0.05, 0.05),
-    )
-    values = {"bar": 0.75, "seed": 7, "population_size": 4, "identity": {"seed": 7}}
-    return SearchPlan("table", space, **(values | changes))
 
 
 @pytest.fixture
@@ -158,16 +117,15 @@ def make_record(number, n_params, accuracy, genome="RC 1 1 relu;RC 1 1 relu;FL r
     return TrialRecord(**(values | changes))
 
 
-@pytest.fixture
-def study_file(small_npz, tmp_path):
+def write_study_file(folder, data):
     """A study on the small data set that takes seconds."""
-    path = tmp_path / "tiny.toml"
+    path = folder / "tiny.toml"
     path.write_text(
         f"""
 name = "tiny"
 bar = 0.2
 seed = 5
-data = "{small_npz}"
+data = "{data}"
 
 [space]
 depth = [2, 3]
@@ -192,6 +150,28 @@ min_pass_rate = 0.5
 """
     )
     return path
+
+
+@pytest.fixture
+def study_file(small_npz, tmp_path):
+    """The file of a study that was not begun."""
+    return write_study_file(tmp_path, small_npz)
+
+
+@pytest.fixture(scope="session")
+def searched_folder(small_npz, tmp_path_factory):
+    """The results of the search of that study."""
+    folder = tmp_path_factory.mktemp("searched")
+    context = open_context(write_study_file(folder, small_npz))
+    run_search(context, Limits(trials=6), Pool(), threading.Event(), lambda _progress: None)
+    return folder / "runs"
+
+
+@pytest.fixture
+def searched(searched_folder, study_file):
+    """The file of that study after its search, with results of its own."""
+    shutil.copytree(searched_folder, study_file.parent / "runs")
+    return study_file
 
 
 @pytest.fixture

@@ -92,6 +92,13 @@ def diverge():
     raise DivergedError("the loss became NaN")
 
 
+def die_once(path):
+    if not path.exists():
+        path.touch()
+        os._exit(1)
+    return str(path)
+
+
 def node_after(seconds):
     import ray
 
@@ -99,7 +106,7 @@ def node_after(seconds):
     return ray.get_runtime_context().get_node_id()
 
 
-def test_tasks_run_on_all_nodes_and_fail_as_they_would_here(cluster, monkeypatch):
+def test_tasks_run_on_all_nodes_and_fail_as_they_would_here(cluster, tmp_path, monkeypatch):
     with RayExecutor(cluster) as executor:
         nodes = [executor.submit(node_after, 1) for _ in range(4)]
         assert len({future.result() for future in nodes}) == N_NODES
@@ -108,6 +115,8 @@ def test_tasks_run_on_all_nodes_and_fail_as_they_would_here(cluster, monkeypatch
             executor.submit(diverge).result()
         with pytest.raises(WorkerDiedError, match="process of a Ray task died"):
             executor.submit(os._exit, 1).result()
+        died = tmp_path / "died"  # the first time, and not the second
+        assert executor.submit(die_once, died).result() == str(died)
         monkeypatch.setattr("nasopt.cluster.__version__", "0.0.1")
         with pytest.raises(EngineError, match="and the driver 0.0.1; install the same"):
             executor.submit(math.pow, 2, 3).result()

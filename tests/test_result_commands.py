@@ -16,50 +16,47 @@ from nasopt.verification import FinalTraining
 from nasopt.workflow import open_context
 
 
-def test_by_another_rule_the_report_follows_it(nasopt, study_file):
-    nasopt("search", study_file, "--quiet")
-    code, _, err = nasopt("verify", study_file, "--rule", "best-under")
+def test_by_another_rule_the_report_follows_it(nasopt, searched):
+    code, _, err = nasopt("verify", searched, "--rule", "best-under")
     assert code == 2
     assert "give it with --under" in err
-    words = ("verify", study_file, "--rule", "best-under", "--under", 5000, "--bar", "0.15")
+    words = ("verify", searched, "--rule", "best-under", "--under", 5000, "--bar", "0.15")
     code, out, _ = nasopt(*words, "--json")
     other = json.loads(out)
     assert (code, other["bar"], other["rule"]) == (0, 0.15, "best-under")
-    front = json.loads(nasopt("front", study_file, "--json")[1])
+    front = json.loads(nasopt("front", searched, "--json")[1])
     # It is the most accurate but for those that lost their race or were contradicted on test.
     better = {r["number"] for r in front if r["val_accuracy"] > other["chosen"]["val_accuracy"]}
     raced = [race["number"] for race in other["races"]]
     assert raced[-1] == other["chosen"]["number"]
     assert better <= set(raced)
-    report = (study_file.parent / "runs" / "tiny" / "report.html").read_text()
+    report = (searched.parent / "runs" / "tiny" / "report.html").read_text()
     assert "at most 5,000 parameters" in report
-    assert f"nasopt verify {study_file} --rule best-under --under 5000 --bar 0.15" in report
-    code, out, _ = nasopt("verify", study_file, "--json")
+    assert f"nasopt verify {searched} --rule best-under --under 5000 --bar 0.15" in report
+    code, out, _ = nasopt("verify", searched, "--json")
     assert json.loads(out)["rule"] == "smallest"
     assert json.loads(out)["chosen"]["n_params"] <= other["chosen"]["n_params"]
 
 
-def test_a_network_may_be_raced_by_its_number(nasopt, study_file):
-    nasopt("search", study_file, "--quiet")
-    usual = json.loads(nasopt("verify", study_file, "--json")[1])["chosen"]["number"]
-    front = json.loads(nasopt("front", study_file, "--json")[1])
+def test_a_network_may_be_raced_by_its_number(nasopt, searched):
+    usual = json.loads(nasopt("verify", searched, "--json")[1])["chosen"]["number"]
+    front = json.loads(nasopt("front", searched, "--json")[1])
     other = next(r["number"] for r in front if r["number"] != usual)
-    code, _, err = nasopt("verify", study_file, "--trial", 99)
+    code, _, err = nasopt("verify", searched, "--trial", 99)
     assert code == 2
     assert "the study has no trial 99" in err
-    selection = json.loads(nasopt("verify", study_file, "--trial", other, "--json")[1])
+    selection = json.loads(nasopt("verify", searched, "--trial", other, "--json")[1])
     assert [race["number"] for race in selection["races"]] == [other]
-    report = study_file.parent / "runs" / "tiny" / "report.html"
-    assert f"nasopt verify {study_file} --trial {other}" in report.read_text()
-    words = ("verify", study_file, "--trial", usual, "--trial", usual, "--json")
+    report = searched.parent / "runs" / "tiny" / "report.html"
+    assert f"nasopt verify {searched} --trial {other}" in report.read_text()
+    words = ("verify", searched, "--trial", usual, "--trial", usual, "--json")
     code, out, _ = nasopt(*words)
     selection = json.loads(out)
     assert (code, selection["chosen"]["number"], selection["trials"]) == (0, usual, [usual])
 
 
-def test_the_floor_is_trained_and_resumed(nasopt, study_file):
-    nasopt("search", study_file, "--quiet")
-    words = ("floor", study_file, "--below", "960", "--depth", "2")
+def test_the_floor_is_trained_and_resumed(nasopt, searched):
+    words = ("floor", searched, "--below", "960", "--depth", "2")
     code, out, _ = nasopt(*words, "--trainings", "3")
     assert code == 1
     assert "3 trained from one seed" in out
@@ -73,7 +70,7 @@ def test_the_floor_is_trained_and_resumed(nasopt, study_file):
     assert floor["complete"]
     assert floor["n_trained"] == floor["n_genomes"] > 3
     assert (code == 0) == any(race["verdict"] == "accepted" for race in floor["races"])
-    log = study_file.parent / "runs" / "tiny" / "floor-960.jsonl"
+    log = searched.parent / "runs" / "tiny" / "floor-960.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()[1:]]
     genomes = [row["genome"] for row in rows if "genome" in row]
     assert len(set(genomes)) == len(genomes) == floor["n_genomes"]
@@ -82,18 +79,17 @@ def test_the_floor_is_trained_and_resumed(nasopt, study_file):
     code, _, err = nasopt(*words, "--activation", "softmax")
     assert code == 2
     assert "'softmax' in --activation softmax is not what the study has for convolutions" in err
-    code, _, err = nasopt("floor", study_file, "--below", "960", "--depth", "3")
+    code, _, err = nasopt("floor", searched, "--below", "960", "--depth", "3")
     assert code == 2
     assert "holds a floor within other limits" in err
 
 
-def test_a_floor_of_mixed_activations(nasopt, study_file):
-    nasopt("search", study_file, "--quiet")
-    words = ("floor", study_file, "--below", "960", "--depth", "2")
+def test_a_floor_of_mixed_activations(nasopt, searched):
+    words = ("floor", searched, "--below", "960", "--depth", "2")
     mixed = ("--activation", "relu/relu/swish", "--activation", "relu/swish/swish")
     floor = json.loads(nasopt(*words, *mixed, "--json", "--trainings", 4)[1])
     assert floor["activations"] == ["relu/swish", "relu/swish/swish"]
-    log = study_file.parent / "runs" / "tiny" / "floor-960.jsonl"
+    log = searched.parent / "runs" / "tiny" / "floor-960.jsonl"
     genomes = [json.loads(line)["genome"].split(";") for line in log.read_text().splitlines()[1:]]
     assert len(genomes) == 4
     assert {tuple(part.split()[-1] for part in genome if part) for genome in genomes} == {
@@ -138,25 +134,23 @@ def test_a_floor_of_activations_that_have_nothing_in_common_asks_for_some(nasopt
     assert "give --activation, for instance --activation relu/swish" in " ".join(err.split())
 
 
-def test_the_command_of_a_report_names_another_database(nasopt, study_file, tmp_path):
+def test_the_command_of_a_report_names_another_database(nasopt, searched, tmp_path):
     database = tmp_path / "other place" / "mine.db"
-    nasopt("search", study_file, "--database", database, "--quiet")
-    assert nasopt("report", study_file, "--database", database)[0] == 0
+    nasopt("search", searched, "--database", database, "--quiet")
+    assert nasopt("report", searched, "--database", database)[0] == 0
     report = (database.parent / "mine-report.html").read_text()
-    assert f"nasopt search {study_file} --database &#39;{database}&#39; --trials" in report
-    nasopt("search", study_file, "--quiet")
-    assert nasopt("report", study_file)[0] == 0
-    report = (study_file.parent / "runs" / "tiny" / "report.html").read_text()
-    assert f"nasopt search {study_file} --trials" in report
+    assert f"nasopt search {searched} --database &#39;{database}&#39; --trials" in report
+    assert nasopt("report", searched)[0] == 0
+    report = (searched.parent / "runs" / "tiny" / "report.html").read_text()
+    assert f"nasopt search {searched} --trials" in report
 
 
-def test_weights_on_disk_give_the_accuracy_that_is_claimed(nasopt, study_file, small_npz):
+def test_weights_on_disk_give_the_accuracy_that_is_claimed(nasopt, searched, small_npz):
     from nasopt.data import DataSource, load_test
     from nasopt.training.torch_engine import evaluate_with_torch
 
-    nasopt("search", study_file, "--quiet")
-    nasopt("verify", study_file, "--quiet")
-    path = study_file.parent / "runs" / "tiny" / "model.safetensors"
+    nasopt("verify", searched, "--quiet")
+    path = searched.parent / "runs" / "tiny" / "model.safetensors"
     test = load_test(DataSource(small_npz)).split
     _, accuracy, _ = evaluate_with_torch(load_network(path).model, test)
     assert accuracy == pytest.approx(
@@ -175,25 +169,23 @@ def test_nothing_above_the_bar_is_code_1(nasopt, study_file):
     assert "choose by a lower bar ('nasopt verify STUDY --bar B')" in out
 
 
-def test_weights_of_an_earlier_choice_are_put_aside(nasopt, study_file):
-    nasopt("search", study_file, "--quiet")
-    folder = study_file.parent / "runs" / "tiny"
+def test_weights_of_an_earlier_choice_are_put_aside(nasopt, searched):
+    folder = searched.parent / "runs" / "tiny"
     assert any((folder / "artifacts").iterdir())  # networks are drawn without a choice too
-    assert nasopt("verify", study_file, "--quiet")[0] == 0
+    assert nasopt("verify", searched, "--quiet")[0] == 0
     weights = (folder / "model.safetensors").read_bytes()
-    code, out, _ = nasopt("verify", study_file, "--bar", "0.999")
+    code, out, _ = nasopt("verify", searched, "--bar", "0.999")
     assert code == 1
     assert "\nweights " not in out
     assert (folder / "earlier-model.safetensors").read_bytes() == weights
-    code, _, err = nasopt("export", study_file, "--output", folder, "--format", "c")
+    code, _, err = nasopt("export", searched, "--output", folder, "--format", "c")
     assert code == 2
     assert "run 'nasopt verify" in err
 
 
-def test_data_that_cannot_be_read_leave_the_choice_alone(nasopt, study_file, monkeypatch):
-    nasopt("search", study_file, "--quiet")
-    assert nasopt("verify", study_file, "--quiet")[0] == 0
-    path = study_file.parent / "runs" / "tiny" / "selection.json"
+def test_data_that_cannot_be_read_leave_the_choice_alone(nasopt, searched, monkeypatch):
+    assert nasopt("verify", searched, "--quiet")[0] == 0
+    path = searched.parent / "runs" / "tiny" / "selection.json"
     chosen = path.read_bytes()
 
     def fail(_source):
@@ -201,25 +193,24 @@ def test_data_that_cannot_be_read_leave_the_choice_alone(nasopt, study_file, mon
 
     with monkeypatch.context() as patched:
         patched.setattr("nasopt.workflow.selection.load_train_val", fail)
-        code, _, err = nasopt("verify", study_file, "--bar", "0.999")
+        code, _, err = nasopt("verify", searched, "--bar", "0.999")
     assert (code, "the files are gone" in err) == (2, True)
     assert path.read_bytes() == chosen
-    assert nasopt("report", study_file)[0] == 0
+    assert nasopt("report", searched)[0] == 0
     assert "No network is chosen" not in path.with_name("report.html").read_text()
     stored = optuna.load_study(study_name="tiny", storage=storage_url(path.with_name("study.db")))
     assert "0.999" not in str(stored.user_attrs)
 
 
-def test_two_studies_in_one_folder_leave_each_other_alone(nasopt, study_file):
-    folder = study_file.parent / "runs" / "tiny"
-    nasopt("search", study_file, "--quiet")
-    assert nasopt("verify", study_file, "--quiet")[0] == 0
+def test_two_studies_in_one_folder_leave_each_other_alone(nasopt, searched):
+    folder = searched.parent / "runs" / "tiny"
+    assert nasopt("verify", searched, "--quiet")[0] == 0
     # SQLite rewrites its own files when a connection is closed: when, the garbage collector decides
     paths = [path for path in folder.rglob("*") if path.is_file() and "study.db" not in path.name]
     before = {path: path.read_bytes() for path in paths}
     study = optuna.load_study(study_name="tiny", storage=storage_url(folder / "study.db"))
     n_trials = len(study.trials)
-    words = (study_file, "--database", folder / "other.db")
+    words = (searched, "--database", folder / "other.db")
     nasopt("search", *words, "--trials", 3, "--quiet")
     nasopt("verify", *words, "--bar", "0.999", "--quiet")
     assert {path: path.read_bytes() for path in before} == before
@@ -232,19 +223,17 @@ def test_two_studies_in_one_folder_leave_each_other_alone(nasopt, study_file):
     assert (code, (folder / "other-model.safetensors").exists()) == (0, True)
 
 
-def test_no_numbers_are_written_of_a_choice_without_weights(nasopt, study_file, monkeypatch):
+def test_no_numbers_are_written_of_a_choice_without_weights(nasopt, searched, monkeypatch):
     def fail(*_args):
         raise OutputError("the disk is full")
 
-    nasopt("search", study_file, "--quiet")
     monkeypatch.setattr("nasopt.workflow.selection.save_weights", fail)
-    code, _, err = nasopt("verify", study_file, "--quiet")
+    code, _, err = nasopt("verify", searched, "--quiet")
     assert (code, "the disk is full" in err) == (2, True)
-    assert not (study_file.parent / "runs" / "tiny" / "selection.json").exists()
+    assert not (searched.parent / "runs" / "tiny" / "selection.json").exists()
 
 
-def test_auto_is_decided_once_for_all_machines(nasopt, study_file, monkeypatch):
-    nasopt("search", study_file, "--quiet")
+def test_auto_is_decided_once_for_all_machines(nasopt, searched, monkeypatch):
     monkeypatch.setattr("nasopt.training.engines.native_available", lambda: False)
     engines = []
 
@@ -254,48 +243,46 @@ def test_auto_is_decided_once_for_all_machines(nasopt, study_file, monkeypatch):
 
     for module in ("search", "selection", "floor"):
         monkeypatch.setattr(f"nasopt.workflow.{module}.TrainingEvaluator", note)
-    assert open_context(study_file).settings.training.engine == "auto"
+    assert open_context(searched).settings.training.engine == "auto"
     recipe = ("--lr", "0.03", "--lr-decay", "0.1")
     for words in (
-        ("search", study_file, "--trials", 9),
-        ("verify", study_file),
-        ("floor", study_file, "--below", 960, "--depth", 2, *recipe),
+        ("search", searched, "--trials", 9),
+        ("verify", searched),
+        ("floor", searched, "--below", 960, "--depth", 2, *recipe),
     ):
         assert "enough" in nasopt(*words)[2]
     assert engines == ["torch"] * 3
 
 
-def test_weights_that_are_lost_or_damaged_are_written_again(nasopt, study_file, monkeypatch):
-    nasopt("search", study_file, "--quiet")
-    nasopt("verify", study_file, "--quiet")
-    path = study_file.parent / "runs" / "tiny" / "model.safetensors"
+def test_weights_that_are_lost_or_damaged_are_written_again(nasopt, searched, monkeypatch):
+    nasopt("verify", searched, "--quiet")
+    path = searched.parent / "runs" / "tiny" / "model.safetensors"
     metadata, weights = read_metadata(path), load_network(path).model.state_dict()
     path.write_bytes(b"")
     monkeypatch.setattr("nasopt.workflow.selection.__version__", "99")
-    assert nasopt("verify", study_file, "--quiet")[0] == 0
+    assert nasopt("verify", searched, "--quiet")[0] == 0
     assert read_metadata(path) == metadata | {"nasopt": "99"}
     for name, values in load_network(path).model.state_dict().items():
         assert values.equal(weights[name])
     again = path.read_bytes()
     monkeypatch.setattr("nasopt.workflow.selection.__version__", "100")
-    assert nasopt("verify", study_file, "--quiet")[0] == 0
+    assert nasopt("verify", searched, "--quiet")[0] == 0
     assert path.read_bytes() == again  # another version alone is no reason to train again
 
 
 def test_weights_that_are_not_above_the_bar_any_more_are_not_written(
-    nasopt, study_file, monkeypatch
+    nasopt, searched, monkeypatch
 ):
     class Rounded(FinalTraining):
         def __call__(self, candidate, seed):
             result = super().__call__(candidate, seed)
             return replace(result, epochs=(replace(result.last, accuracy=0.2),))
 
-    nasopt("search", study_file, "--quiet")
-    nasopt("verify", study_file, "--quiet")
-    path = study_file.parent / "runs" / "tiny" / "model.safetensors"
+    nasopt("verify", searched, "--quiet")
+    path = searched.parent / "runs" / "tiny" / "model.safetensors"
     path.unlink()
     monkeypatch.setattr("nasopt.workflow.selection.FinalTraining", Rounded)
-    code, _, err = nasopt("verify", study_file, "--quiet")
+    code, _, err = nasopt("verify", searched, "--quiet")
     assert (code, "rounds differently" in " ".join(err.split()), path.exists()) == (2, True, False)
 
 
@@ -317,10 +304,9 @@ def test_the_gate_and_the_stop_rule_of_a_floor(nasopt, study_file, monkeypatch):
 
 @pytest.mark.browser
 @pytest.mark.usefixtures("chromium")
-def test_the_figures_of_a_report_are_written_beside_it(nasopt, study_file):
-    nasopt("search", study_file, "--quiet")
-    assert nasopt("report", study_file, "--figures")[0] == 0
-    figures = study_file.parent / "runs" / "tiny" / "figures"
+def test_the_figures_of_a_report_are_written_beside_it(nasopt, searched):
+    assert nasopt("report", searched, "--figures")[0] == 0
+    figures = searched.parent / "runs" / "tiny" / "figures"
     assert {path.name for path in figures.iterdir()} >= {"front.png", "front.svg"}
     assert (figures / "front.png").read_bytes().startswith(b"\x89PNG")
 

@@ -29,8 +29,8 @@ from nasopt.search.study import (
     working_copy,
     write_verification,
 )
-from tests.conftest import TableEvaluator, make_record
-from tests.table_search import run, table_of
+from tests.conftest import make_record
+from tests.table_search import TableEvaluator, run, table_of
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

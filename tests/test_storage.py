@@ -26,9 +26,8 @@ from nasopt.search.study import (
 )
 from nasopt.workflow import open_context
 from nasopt.workflow.context import driving
-from tests.conftest import TableEvaluator
 from tests.large_study import make_trial
-from tests.table_search import run, table_of
+from tests.table_search import TableEvaluator, run, table_of
 
 
 def test_a_driver_that_died_while_it_made_the_study_is_no_obstacle(plan, database, monkeypatch):

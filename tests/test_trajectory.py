@@ -19,8 +19,8 @@ from nasopt.errors import DivergedError
 from nasopt.records import Evaluation
 from nasopt.search.study import open_study, read_database
 from nasopt.workflow import open_context
-from tests.conftest import TableEvaluator, make_plan, rows_of
-from tests.table_search import run, table_of
+from tests.conftest import rows_of
+from tests.table_search import TableEvaluator, make_plan, run, table_of
 
 
 def test_a_sampler_draws_the_same_for_a_trial_whatever_came_between(plan, tmp_path):
@@ -137,7 +137,7 @@ from pathlib import Path
 from nasopt.search.driver import Limits, SearchDriver
 from nasopt.search.study import open_study, working_copy
 from nasopt.search.storage import driver_lock
-from tests.conftest import TableEvaluator, make_plan
+from tests.table_search import TableEvaluator, make_plan
 
 def slow(candidate, seed, rule):
     time.sleep(seed % 7 / 15)
