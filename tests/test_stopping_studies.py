@@ -186,7 +186,11 @@ def test_only_seeds_that_are_missing_are_trained():
     ("study", "counted"),
     [
         ("", "126 members, 19 stopped; 13 better than what is left, 5 surely"),
-        pytest.param("-long", "52 members, 9 stopped; 5 better than what is left, 0 surely", marks=pytest.mark.slow),
+        pytest.param(
+            "-long",
+            "52 members, 9 stopped; 5 better than what is left, 0 surely",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_published_count_of_what_is_lost_is_that_of_its_table(
