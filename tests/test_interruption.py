@@ -11,9 +11,18 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import optuna
+import pytest
 
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 PROGRAM = (sys.executable, "-m", "nasopt")
+
+
+@pytest.fixture(autouse=True)
+def heed_ctrl_c():
+    """What a shell starts in the background ignores it, perhaps these tests and with them what they start."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
 
 
 def start(study_file, *words):
