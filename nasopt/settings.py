@@ -24,6 +24,7 @@ from nasopt.records import Candidate
 from nasopt.search.plan import SearchPlan
 from nasopt.search.replicates import MAX_RUNS
 from nasopt.search.samplers import SAMPLERS
+from nasopt.search.stopping import Confidence
 from nasopt.selection import SelectionRule
 from nasopt.space import SearchSpace
 from nasopt.training import ENGINES, Recipe
@@ -63,7 +64,7 @@ def _as_confidence(value: object) -> object:
     raise ValueError("wants 'growing', or a number above 0.5 and below 1")
 
 
-StopConfidence = Annotated[Literal["growing"] | float, BeforeValidator(_as_confidence)]
+StopConfidence = Annotated[Confidence, BeforeValidator(_as_confidence)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 IntRange = Annotated[tuple[int, int], BeforeValidator(_as_range)]
 FloatRange = Annotated[tuple[float, float], BeforeValidator(_as_range)]

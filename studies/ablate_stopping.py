@@ -23,7 +23,7 @@ from trained_table import DEAD_ACCURACY, SPACE, STUDY, TABLE, TrainedTable, read
 from nasopt.candidates import pareto_front
 from nasopt.records import Candidate, Evaluation, StopRule, TrialRecord
 from nasopt.search import stopping
-from nasopt.search.stopping import CONTROL_EVERY
+from nasopt.search.stopping import CONTROL_EVERY, Confidence
 from nasopt.search.storage import silence_optuna
 from nasopt.search.study import read_records
 from nasopt.selection import SelectionRule, list_candidates
@@ -36,14 +36,16 @@ def main() -> None:
     """Prints a row a way to stop."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ways", nargs="*", default=["none", "growing"])
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=8, help="how many")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seconds", type=float, default=1440)
     args = parser.parse_args()
     silence_optuna()
     table = TrainedTable(read_table())
     curves = Curves()
     for way in args.ways:
-        rows = [search(way, seed, table, curves, args.seconds) for seed in range(args.seeds)]
+        seeds = range(args.first, args.first + args.seeds)
+        rows = [search(way, seed, table, curves, args.seconds) for seed in seeds]
         volumes, smallest, trained, stopped = map(np.array, zip(*rows, strict=True))
         error = volumes.std(axis=0, ddof=1) / len(rows) ** 0.5
         print(
@@ -120,12 +122,10 @@ def search(
     confidence, _, control_every = way.partition("/")
     stopping.CONTROL_EVERY = int(control_every or CONTROL_EVERY)
     played = Played(table, curves, seconds)
-    study = drive(
-        played,
-        seed,
-        played.full,
-        None if way == "none" else confidence if confidence == "growing" else float(confidence),
-    )
+    asked: dict[str, Confidence | None] = {"none": None, "growing": "growing"}
+    if confidence not in asked:
+        asked[confidence] = float(confidence)
+    study = drive(played, seed, played.full, asked[confidence])
     records = [r for r in read_records(study, SPACE) if r.evaluation]
     first = [r for r in records if not r.replicate]
     points = [

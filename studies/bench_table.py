@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
@@ -48,6 +48,7 @@ from nasopt.search.genome_sampler import genome_problem, union_of_distributions
 from nasopt.search.plan import SearchPlan
 from nasopt.search.proposer import Strategy
 from nasopt.search.samplers import make_sampler
+from nasopt.search.stopping import Confidence
 from nasopt.search.storage import silence_optuna
 
 RESULTS = Path(__file__).parent / "results"
@@ -146,7 +147,7 @@ def drive(
     evaluator: Evaluator,
     seed: int,
     stop: Event,
-    stop_confidence: float | Literal["growing"] | None = None,
+    stop_confidence: Confidence | None = None,
 ) -> optuna.Study:
     """The study of ``fashion-mnist.toml`` with that seed, in memory, by one worker until ``stop`` is set."""
     plan = SearchPlan(

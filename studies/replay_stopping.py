@@ -24,7 +24,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from trained_table import DEAD_ACCURACY, TrainedTable, read_table
@@ -35,12 +35,18 @@ from nasopt.genome import Genome, ImageShape
 from nasopt.pareto import hypervolume
 from nasopt.records import TO_THE_END, Candidate, Evaluation, StopRule, TrialRecord
 from nasopt.search.ledger import n_known_to
-from nasopt.search.stopping import CONTROL_EVERY, MIN_CURVES, TeachingCurves, confidence_after
+from nasopt.search.stopping import (
+    CONTROL_EVERY,
+    MIN_CURVES,
+    Confidence,
+    TeachingCurves,
+    confidence_after,
+)
 
 RESULTS = Path(__file__).parent / "results"
 LONGER = RESULTS / "fashion-mnist-stopped-long.json"
 GENERATION = 8
-CONFIDENCES: tuple[float | Literal["growing"], ...] = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99, "growing")
+CONFIDENCES: tuple[Confidence, ...] = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99, "growing")
 LARGEST = 3000
 
 RuleOf = Callable[[Sequence[TrialRecord], TrialRecord], StopRule]
@@ -96,7 +102,7 @@ def print_rules(searches: Sequence[Sequence[TrialRecord]], choices: Sequence[int
         )
 
 
-def learned(confidence: float | Literal["growing"]) -> RuleOf:
+def learned(confidence: Confidence) -> RuleOf:
     """The rule that one search learns at that confidence, as it goes on."""
     curves = TeachingCurves()
     rules = curves.rules((), confidence)

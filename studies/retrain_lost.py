@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from replay_stopping import RESULTS, learned, read_stopped, replay
@@ -24,6 +24,7 @@ from nasopt.evaluation import TrainingEvaluator
 from nasopt.executors import make_executor
 from nasopt.genome import Genome
 from nasopt.records import TO_THE_END, Candidate, TrialRecord, trial_seed
+from nasopt.search.stopping import Confidence
 from nasopt.workflow import open_context
 
 STUDY_FILE = Path(__file__).parent / "fashion-mnist.toml"
@@ -56,14 +57,14 @@ def main() -> None:
     parser.add_argument("--searches", type=Path, default=RESULTS / "fashion-mnist-stopped.json")
     parser.add_argument("--table", type=Path, default=RESULTS / "fashion-mnist-lost.json")
     parser.add_argument(
-        "--confidence", type=float, help="of the rule; the usual, growing one if not given"
+        "--confidence", type=float, help="of the rule; that of the study file if not given"
     )
     parser.add_argument("--choose", type=int, default=8, help="fresh seeds that choose a rival")
     parser.add_argument("--judge", type=int, default=24, help="further ones that judge")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     context = open_context(STUDY_FILE)
-    confidence = args.confidence or "growing"
+    confidence = args.confidence or context.settings.search.stop_confidence
     evaluator = TrainingEvaluator(context.source, context.settings.recipe, "native")
     known = read_accuracies(args.table)
     n_front = n_stopped = n_lost = n_surely = 0
@@ -95,7 +96,7 @@ def main() -> None:
 
 
 def lost_and_left(
-    whole: Sequence[TrialRecord], confidence: float | Literal["growing"]
+    whole: Sequence[TrialRecord], confidence: Confidence
 ) -> tuple[list[CandidateSummary], list[CandidateSummary]]:
     """The members of the front of ``whole`` that the rule stops, and the front that it leaves."""
     seen = replay(whole, learned(confidence), phase=0)

@@ -184,9 +184,7 @@ def test_a_search_trains_promising_networks_again_from_further_seeds(
 
 
 def test_a_control_is_no_replicate(plan, table, tmp_path):
-    plan = replace(
-        plan, replicate_share=0.2, margin=0.02
-    )  # every turn of a fifth is a control, too
+    plan = replace(plan, replicate_share=0.2, margin=0.02)  # some turns of a fifth are controls
     study = open_study(plan, tmp_path / "study.db", create=True)
     with ThreadPoolExecutor(2) as executor:
         SearchDriver(study, plan, table, executor, 2).run(Limits(trials=80), threading.Event())

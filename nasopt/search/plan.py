@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from nasopt.records import Candidate
+from nasopt.search.stopping import Confidence
 from nasopt.space import SearchSpace
 
 
@@ -28,7 +29,7 @@ class SearchPlan:
     sampler: str = "nsga2"
     population_size: int = 20
     generation_size: int = 8
-    stop_confidence: float | Literal["growing"] | None = None
+    stop_confidence: Confidence | None = None
     replicate_share: float = 0.0
     start: tuple[Candidate, ...] = ()
     identity: Mapping[str, Any] = field(default_factory=dict)

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from nasopt.candidates import CandidateSummary, pareto_front, trained
 from nasopt.records import TO_THE_END, StopRule, TrialRecord
 
+Confidence = float | Literal["growing"]
+
 MIN_CURVES = 20
 CONTROL_EVERY = 16
 # Of a growing confidence, the share of curves that may be stopped wrongly: so much over the number of trials, and at most.
@@ -29,7 +31,7 @@ def is_control(number: int) -> bool:
     return number % CONTROL_EVERY == 0
 
 
-def confidence_after(n_trials: int, asked: float | Literal["growing"]) -> float:
+def confidence_after(n_trials: int, asked: Confidence) -> float:
     """The confidence of rules that are learned from the first ``n_trials``: ``asked``, or one that grows with them.
 
     A growing one is 80 % up to 250 trials, 90 % after 500, 99 % after 5,000.
