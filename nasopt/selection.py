@@ -62,7 +62,7 @@ class SelectionRule:
             title += f" of at most {self.under:,} parameters"
         if not self.trials:
             return title
-        return f"{title} among {_name_trials(self.trials)}, asked for by number,"
+        return f"{title} among {_name_trials(self.trials)} (asked for by number)"
 
     @property
     def asked(self) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def test_the_hypervolume_at_the_end_is_that_of_the_front(data):
 def test_the_title_of_named_trials_and_the_seeds_are_as_they_are_called(whole):
     rule = replace(RULE, trials=(1, 3))
     named = render_report(replace(whole, selection=replace(whole.selection, rule=rule)))
-    assert "among trials 1, 3, asked for by number, above 75.0%</h1>" in named
+    assert "among trials 1, 3 (asked for by number), above 75.0%</h1>" in named
     first = whole.selection.verification.first_passed
     assert f"The weights are those of its seed {first.replicate}," in named
     assert (

@@ -213,7 +213,7 @@ def test_named_trials_are_the_only_candidates_whatever_they_have():
     )
     assert selection.chosen.number == 0
     assert (
-        "it is the smallest network among trials 0, 4, 8, asked for by number, that won its race"
+        "it is the smallest network among trials 0, 4, 8 (asked for by number) that won its race"
         in selection.reasons[0]
     )
     assert selection.to_json()["trials"] == [0, 4, 8]
