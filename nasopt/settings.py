@@ -58,8 +58,7 @@ def _as_range(value: object) -> object:
 
 
 def _as_confidence(value: object) -> object:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value == "growing" or (is_number and 0.5 < value < 1):  # type: ignore[operator]
+    if value == "growing" or (isinstance(value, int | float) and 0.5 < value < 1):
         return value
     raise ValueError("wants 'growing', or a number above 0.5 and below 1")
 

@@ -80,6 +80,7 @@ def test_a_number_fixes_a_range(tmp_path):
         ('name = "../a"\nbar = 0.7', r"name: use letters, digits, '\.', '_' and '-', without spaces, .*found '../a'"),
         ('name = "a b"\nbar = 0.7', r"name: use letters, digits, .*found 'a b'"),
         (MINIMAL + "[search]\nstop_confidence = 1", r"search.stop_confidence: wants 'growing', or a number above 0.5 and below 1 \(found 1\)"),
+        (MINIMAL + "[search]\nstop_confidence = true", r"search.stop_confidence: wants 'growing', or a number .*\(found True\)"),
         (MINIMAL + "[search]\nstop_confidence = 'bold'", r"search.stop_confidence: wants 'growing', or a number .*\(found 'bold'\)"),
         (MINIMAL + "[search]\nsampler = 'nsga'", r"search.sampler: .*'nsga2', 'optuna-nsga2', 'tpe' or 'random'"),
         (MINIMAL + "[search]\nbudget = 'soon'", r"search.budget: 'soon' is not a duration above zero; write for example 90s"),
